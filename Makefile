@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Nothing has to be set up first: tools/dev makes the Python environment and installs missing Debian packages,
+# and says so. ARGS goes to the tool: make unit ARGS="-k address -x"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test unit lint sanity lab lab-image clean distclean
+.PHONY: ruff mypy reuse ansible-lint changelog docs-lint
+
+MACHINE ?=
+ARGS ?=
+RUN := tools/dev run
+
+help:
+	@echo 'make demo        see the whole story on an emulated machine'
+	@echo 'make test        everything below: unit, lint, sanity, lab'
+	@echo 'make unit        unit tests'
+	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
+	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
+	@echo 'make lab         tests on emulated machines; one machine only: make lab MACHINE=intel'
+	@echo 'make lab-image   build the images of the emulated machines'
+	@echo 'make clean       remove what was made for this checkout'
+	@echo 'make distclean   remove the whole cache: Python environment, lab images'
+	@echo
+	@echo 'ARGS="…" is handed on, for example: make unit ARGS="-k address -x"'
+
+demo:
+	@$(RUN) --lab python -m tests.demo $(ARGS)
+
+test: unit lint sanity lab
+	@echo
+	@echo '=== all passed: unit, lint, sanity, lab'
+
+unit:
+	@$(RUN) --title 'unit tests' pytest -n auto tests/unit $(ARGS)
+
+lint: ruff mypy reuse ansible-lint changelog docs-lint
+
+ruff:
+	@$(RUN) --title 'ruff check' ruff check
+	@$(RUN) --title 'ruff format' ruff format --check
+
+mypy:
+	@$(RUN) --title 'mypy, code for targets' mypy --python-version 3.9 -p ansible_collections.kvm.passthrough.plugins
+	@$(RUN) --title 'mypy, tests and tools' mypy --python-version 3.11 tests tools
+
+reuse:
+	@$(RUN) --copy --title 'licences' reuse lint --lines
+
+ansible-lint:
+	@$(RUN) --copy --title 'ansible-lint' ansible-lint --offline --profile production
+
+changelog:
+	@$(RUN) --copy --title 'changelog' antsibull-changelog lint
+
+docs-lint:
+	@$(RUN) --copy --title 'documentation' antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+
+sanity:
+	@tools/dev sanity -- $(ARGS)
+
+lab:
+	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
+
+lab-image:
+	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)
+
+clean:
+	@tools/dev clean
+
+distclean:
+	@tools/dev clean --all

@@ -1,0 +1,531 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GRUB 2 whose grub.cfg is generated from /etc/default/grub and /etc/default/grub.d/*.cfg (Debian, Ubuntu).
+
+Where a parameter is written:
+
+* The files are sourced one after the other, so what counts is what they evaluate to. Only assignments that still
+  count at the end are edited: the last one of a variable and those its value refers to (``"$VAR more"``).
+* A name that is there already keeps its variable and its place: its first value is replaced, all others go.
+* A new name goes to the end of ``GRUB_CMDLINE_LINUX_DEFAULT``, to the assignment the others build on. That variable
+  is for normal entries; recovery entries have ``GRUB_CMDLINE_LINUX`` (and, since GRUB 2.12,
+  ``GRUB_CMDLINE_LINUX_RECOVERY``), and get nothing new. What contradicts the request goes from there, too.
+* An edit is evaluated by a shell before it is written. When it does not lead to what is wanted and leave all else
+  as it was (a value computed by a command, an assignment under a condition), nothing is written, and the error says so.
+
+grub.cfg is generated beside the real one, every entry in it is inspected, and only then it is swapped in.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .._core import files
+from .._core.errors import PassthroughError
+from .._core.files import FileState
+from .._core.host import Host
+from .._core.plan import Action, WriteFile
+from .._core.state import Record
+from .cmdline import CommandLine, Parameter, Request
+from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries
+from .loader import RECORD_KIND, BootPlan, Configuration, Entry
+from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
+
+NAME = "grub"
+DEFAULTS = "/etc/default/grub"
+DROP_INS = "/etc/default/grub.d"
+CONFIG = "/boot/grub/grub.cfg"
+GENERATOR = "grub-mkconfig"
+CHECKER = "grub-script-check"
+
+EVERY = "GRUB_CMDLINE_LINUX"
+NORMAL = "GRUB_CMDLINE_LINUX_DEFAULT"
+RECOVERY = "GRUB_CMDLINE_LINUX_RECOVERY"  # a setting since GRUB 2.12
+NORMAL_ENTRY = (EVERY, NORMAL)  # in the order in which an entry has them
+RECOVERY_ENTRY = (RECOVERY, EVERY)
+VARIABLES = (RECOVERY, EVERY, NORMAL)
+
+# What 10_linux itself puts into recovery entries, whatever is set.
+RECOVERY_WORDS = frozenset(("single", "recovery", "nomodeset", "dis_ucode_ldr"))
+
+# COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
+MAX_LENGTH = 2047
+# grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
+GENERATOR_TIMEOUT = 1200.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The files grub-mkconfig sources, in that order, and what the variables evaluate to."""
+
+    sources: Mapping[str, FileState]
+    values: Mapping[str, str]
+
+    def words(self, variable: str) -> list[Word]:
+        """The words of a variable, as GRUB reads them.
+
+        :raises PassthroughError: ``settings_not_understood`` when they do not stay arguments of one command
+        """
+        try:
+            return arguments(self.values[variable])
+        except GrubSyntaxError as error:
+            raise PassthroughError(
+                "settings_not_understood",
+                f"{variable} evaluates to {self.values[variable]!r}, which GRUB cannot read as kernel parameters: "
+                f"{error}.",
+                f"Correct it in {' or '.join(self.sources)}.",
+                variable=variable,
+            ) from error
+
+    def command_line(self, *variables: str) -> CommandLine:
+        """The parameters of variables, one after the other, as the kernel sees them."""
+        return CommandLine.of(word.handed_over for variable in variables for word in self.words(variable))
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """Where parameters of a name stand: variable -> spellings, for records."""
+        found = {variable: [p.text for p in self.command_line(variable).named(key)] for variable in VARIABLES}
+        return {variable: texts for variable, texts in found.items() if texts}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """GRUB's settings and its grub.cfg."""
+
+    settings: Settings
+    config: FileState
+    boot_entries: tuple[BootEntry, ...]
+
+    @property
+    def configuration(self) -> Configuration:
+        """What both of them come to."""
+        return Configuration(
+            normal=self.settings.command_line(*NORMAL_ENTRY),
+            recovery=self.settings.command_line(*RECOVERY_ENTRY),
+            entries=tuple(_entry(entry, entry.command_line) for entry in self.boot_entries),
+        )
+
+
+class Grub:
+    """GRUB 2 with /etc/default/grub; a :class:`~.loader.BootLoader`."""
+
+    name = NAME
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def observe(self) -> Seen:
+        """Read settings and grub.cfg.
+
+        :raises PassthroughError: ``settings_not_evaluated``, ``settings_not_understood``,
+            ``boot_entries_not_understood``
+        """
+        settings = self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
+        config = files.observe(self._host, CONFIG)
+        return Seen(settings, config, tuple(_read_entries(config.text)))
+
+    def plan(self, seen: Seen, request: Request) -> BootPlan:
+        """Edit the settings where they are not as wanted, and generate grub.cfg again where an entry is not.
+
+        :raises PassthroughError: ``boot_entries_missing``, ``settings_too_clever``, ``command_line_too_long``
+        """
+        if not any(entry.is_generated for entry in seen.boot_entries):
+            raise PassthroughError(
+                "boot_entries_missing",
+                f"{CONFIG} has no entry that was made by /etc/grub.d/10_linux from GRUB's settings"
+                + (f", but {len(seen.boot_entries)} written in another way." if seen.boot_entries else "."),
+                "If it is written by hand, set the parameters there: generating it would destroy it. "
+                "If it is to be generated, run update-grub once.",
+                path=CONFIG,
+            )
+        settings = self._edited(seen.settings, request)
+        predicted = _predict(seen, settings, request)
+        plan = BootPlan(predicted=predicted)
+        records: Sequence[Record] | None = [
+            Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": NAME})
+            for key in request.keys
+            if seen.settings.places(key) != settings.places(key)
+        ]
+        for path, wanted in settings.sources.items():
+            observed = seen.settings.sources.get(path, FileState(None))
+            if wanted != observed:
+                plan.add(
+                    WriteFile(
+                        path,
+                        observed,
+                        wanted,
+                        description=f"change the kernel parameters in {path}",
+                        records=records,
+                    )
+                )
+                records = ()  # all of them are noted before the first file is written
+        if plan.changed or _stale(seen.configuration.entries, predicted, request):
+            plan.add(GenerateConfig(seen.configuration.entries, predicted, request))
+        return plan
+
+    # -- settings ----------------------------------------------------------------------------------------
+
+    def _source_paths(self) -> list[str]:
+        paths = [DEFAULTS]
+        if sources_drop_ins(self._host):
+            names = [n for n in self._host.list_dir(DROP_INS) if n.endswith(".cfg") and not n.startswith(".")]
+            paths += [f"{DROP_INS}/{name}" for name in names if self._host.exists(f"{DROP_INS}/{name}")]
+        return paths
+
+    def _settings(self, sources: Mapping[str, FileState]) -> Settings:
+        texts = {path: state.text for path, state in sources.items()}
+        values = evaluate(self._host, texts, VARIABLES)
+        if not _generator_mentions(self._host, RECOVERY):
+            values[RECOVERY] = ""  # an older 10_linux overwrites it
+        settings = Settings(sources, values)
+        for variable in VARIABLES:
+            settings.words(variable)
+        return settings
+
+    def _edited(self, settings: Settings, request: Request) -> Settings:
+        """The settings with the request met, proved by a shell; the same object when it is met already."""
+        unmet = _unmet(settings, request)
+        if not unmet:
+            return settings
+        edit = _SettingsEdit(settings)
+        for key in unmet:
+            if request.is_met(key, settings.command_line(*NORMAL_ENTRY).named(key)):
+                edit.remove_from_recovery(key, request)
+            else:
+                edit.meet(key, request, EVERY if settings.command_line(EVERY).named(key) else NORMAL)
+        sources = edit.sources()
+        try:
+            edited = self._settings(sources)
+        except PassthroughError as error:
+            raise self._too_clever(settings, edit, unmet, str(error)) from error
+        left = _unmet(edited, request)
+        if left:
+            values = " ".join(edited.values[variable] for variable in VARIABLES)
+            raise self._too_clever(settings, edit, left, f"after the edit the parameters would still be {values!r}")
+        for variable in VARIABLES:
+            if _others(settings, variable, unmet) != _others(edited, variable, unmet):
+                raise self._too_clever(
+                    settings,
+                    edit,
+                    unmet,
+                    f"the edit would turn {variable} from {settings.values[variable]!r} "
+                    f"into {edited.values[variable]!r}",
+                )
+        return edited
+
+    @staticmethod
+    def _too_clever(settings: Settings, edit: _SettingsEdit, keys: Iterable[str], reason: str) -> PassthroughError:
+        places = edit.described()
+        return PassthroughError(
+            "settings_too_clever",
+            f"{', '.join(keys)} cannot be changed safely in GRUB's settings: {reason}. "
+            f"What counts there: {places or 'no assignment this module can read'}.",
+            f'Something computes or overrides the value. Write it as a plain {NORMAL}="…" in {DEFAULTS}, '
+            "or make this one change by hand and run update-grub.",
+            paths=list(settings.sources),
+        )
+
+
+def sources_drop_ins(host: Host) -> bool:
+    """Whether this grub-mkconfig sources /etc/default/grub.d: Debian's and Ubuntu's do, upstream's does not."""
+    return _generator_mentions(host, "default/grub.d")
+
+
+def _generator_mentions(host: Host, text: str) -> bool:
+    program = host.which(GENERATOR)
+    return program is not None and text.encode() in host.read_bytes(program)
+
+
+def _unmet(settings: Settings, request: Request) -> tuple[str, ...]:
+    """The keys for which normal entries will not have what is wanted, or recovery entries something that is not."""
+    normal = request.unmet(settings.command_line(*NORMAL_ENTRY))
+    recovery = request.contradicted(settings.command_line(*RECOVERY_ENTRY))
+    return tuple(key for key in request.keys if key in normal or key in recovery)
+
+
+def _others(settings: Settings, variable: str, keys: Sequence[str]) -> list[str]:
+    """The words of a variable whose names are not among ``keys``, as the kernel would see them."""
+    return [word.handed_over for word in settings.words(variable) if word.parameter.key not in keys]
+
+
+class _SettingsEdit:
+    """Edits to all settings files at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._found: list[tuple[str, Assignment]] = []
+        for path, state in settings.sources.items():
+            try:
+                self._found += [(path, assignment) for assignment in assignments(state.text)]
+            except ShellSyntaxError:
+                continue  # nothing in it can be edited; whether it matters, the evaluation tells
+        self._edits: dict[int, AssignmentEdit] = {}
+        self._new: dict[str, list[str]] = {}
+        # Computed once: edits do not move assignments.
+        self._counting = {variable: self._counts(variable, len(self._found)) for variable in VARIABLES}
+
+    def meet(self, key: str, request: Request, home: str) -> None:
+        """Edit so that this name is as the request wants it; new values go to the variable ``home``."""
+        wanted = " ".join(parameter.text for parameter in request.wanted(key))
+        places = self._places(key, *NORMAL_ENTRY)
+        target = None
+        if wanted:
+            target = next(
+                (at for at in places if at[0] in self._counting[home] and not self._found[at[0]][1].conditional), None
+            )
+            if target is not None:
+                self._edit(target[0]).replace(target[1], wanted)
+            else:
+                self._add(home, wanted)
+        for at in places:
+            if at != target and (wanted or request.is_unwanted(at[1].parameter)):
+                self._edit(at[0]).remove(at[1])
+        self.remove_from_recovery(key, request)
+
+    def remove_from_recovery(self, key: str, request: Request) -> None:
+        """Take away what only recovery entries have, and are not to have."""
+        shared = set(self._counting[EVERY]) | set(self._counting[NORMAL])
+        for place, word in self._places(key, RECOVERY):
+            if place not in shared and request.contradicted(CommandLine((word.parameter,))):
+                self._edit(place).remove(word)
+
+    def _places(self, key: str, *variables: str) -> list[tuple[int, Word]]:
+        """Where parameters of a name stand: assignments that count for these variables, and words of them."""
+        return [
+            (place, word)
+            for place in sorted({place for variable in variables for place in self._counting[variable]})
+            for word in self._found[place][1].words
+            if word.parameter.key == key
+        ]
+
+    def sources(self) -> dict[str, FileState]:
+        """The files after the edits."""
+        changes: dict[str, list[tuple[int, int, str]]] = {}
+        for place, edit in self._edits.items():
+            changes.setdefault(self._found[place][0], []).extend(edit.changes())
+        result = {}
+        for path, state in self._settings.sources.items():
+            text = apply_changes(state.text, changes.get(path, []))
+            if path == DEFAULTS and self._new:
+                text += "" if not text or text.endswith("\n") else "\n"
+                for variable, added in self._new.items():
+                    escaped = " ".join(added).replace('"', '\\"')
+                    text += f'{variable}="{escaped}"\n'
+            content = text.encode("utf-8", "surrogateescape")
+            result[path] = state if content == state.content else replace(state, content=content)
+        return result
+
+    def described(self) -> str:
+        """The assignments that count, for a person."""
+        counting = sorted({place for places in self._counting.values() for place in places})
+        return ", ".join(
+            f"{assignment.name} in {path} line {assignment.line}{' (conditional)' if assignment.conditional else ''}"
+            for path, assignment in (self._found[place] for place in counting)
+        )
+
+    def _edit(self, place: int) -> AssignmentEdit:
+        return self._edits.setdefault(place, AssignmentEdit(self._found[place][1]))
+
+    def _add(self, variable: str, text: str) -> None:
+        candidates = [
+            place
+            for place in self._counting[variable]
+            if self._found[place][1].name == variable and not self._found[place][1].conditional
+        ]
+        bases = [place for place in candidates if variable not in self._found[place][1].expands]
+        # Rather a new line in the administrator's file than a word in a drop-in that belongs to a package.
+        bases += [place for place in candidates if self._found[place][0] == DEFAULTS]
+        if bases:
+            self._edit(bases[0]).add(text)
+        else:
+            self._new.setdefault(variable, []).append(text)
+
+    def _counts(self, variable: str, before: int) -> list[int]:
+        """The assignments before ``before`` that the variable's value there is made of, in order."""
+        result: set[int] = set()
+        for place in range(before - 1, -1, -1):
+            assignment = self._found[place][1]
+            if assignment.name != variable:
+                continue
+            result.add(place)
+            for name in assignment.expands - {variable}:
+                result.update(self._counts(name, place))
+            if not assignment.conditional and variable not in assignment.expands:
+                break
+        return sorted(result)
+
+
+# -- entries -----------------------------------------------------------------------------------------------
+
+
+class GenerateConfig(Action):
+    """Generate grub.cfg beside the real one, inspect it, and swap it in; undone by putting the old one back."""
+
+    regenerates = True
+
+    def __init__(self, entries: Sequence[Entry], predicted: Configuration, request: Request) -> None:
+        self.description = f"generate {CONFIG} from GRUB's settings"
+        self.target = CONFIG
+        pairs = [(old, new) for old, new in zip(entries, predicted.entries) if old != new]
+        self.before = [f"{entry.title}: {entry.command_line}" for entry, _unused in pairs]
+        self.after = [f"{entry.title}: {entry.command_line}" for _unused, entry in pairs]
+        self._predicted = predicted
+        self._request = request
+        self._former: FileState | None = None
+
+    def apply(self, host: Host) -> None:
+        former = files.observe(host, CONFIG)
+        content = self._generate(host)
+        self._inspect(content.decode("utf-8", "surrogateescape"))
+        files.put(host, CONFIG, replace(former, content=content), lambda path: _check_script(host, path))
+        self._former = former
+
+    def undo(self, host: Host) -> None:
+        if self._former is not None:
+            files.put(host, CONFIG, self._former)
+
+    @staticmethod
+    def _generate(host: Host) -> bytes:
+        """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
+        os.makedirs(host.path("/run"), exist_ok=True)
+        directory = tempfile.mkdtemp(prefix="kvm-passthrough-grub-", dir=host.path("/run"))
+        try:
+            output = os.path.join(directory, "grub.cfg")
+            # Titles of entries are translated, and GRUB_DEFAULT may name one: generate them in the system's own
+            # language, as an update-grub at a kernel upgrade does.
+            argv = ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}", GENERATOR, "-o", output]
+            done = host.run(argv, timeout=GENERATOR_TIMEOUT)
+            try:
+                with open(output, "rb") as stream:
+                    return stream.read()
+            except FileNotFoundError as error:
+                raise PassthroughError(
+                    "generator_failed",
+                    f"{GENERATOR} ended without an error, but wrote no file. It printed: {done.stderr.strip()[-1000:]}",
+                    "Run update-grub by hand and look at what it says.",
+                ) from error
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _inspect(self, text: str) -> None:
+        """See that what was generated boots something, with what is wanted.
+
+        :raises PassthroughError: ``boot_entries_not_understood``, ``boot_entries_missing``, ``boot_entries_wrong``
+        """
+        entries = [_entry(entry, entry.command_line) for entry in _read_entries(text)]
+        if not any(entry.generated and not entry.recovery for entry in entries):
+            raise PassthroughError(
+                "boot_entries_missing",
+                f"{GENERATOR} made a configuration without any entry that boots this system's Linux.",
+                "Is /boot mounted, does it hold a kernel, and is /etc/grub.d/10_linux executable?",
+            )
+        wrong = _stale(entries, self._predicted, self._request)
+        if wrong:
+            raise PassthroughError(
+                "boot_entries_wrong",
+                f"{GENERATOR} made entries that do not have the wanted parameters: "
+                + "; ".join(f"{entry.title!r} has {str(entry.command_line)!r}" for entry in wrong[:3])
+                + ".",
+                "A script in /etc/grub.d, or the generator itself, adds or drops parameters; "
+                "the old configuration is kept.",
+                entries=[entry.as_result() for entry in wrong],
+            )
+
+
+def _check_script(host: Host, path: str) -> None:
+    if host.which(CHECKER):
+        host.run([CHECKER, path], timeout=120.0)
+
+
+def _read_entries(text: str) -> list[BootEntry]:
+    try:
+        return boot_entries(text)
+    except GrubSyntaxError as error:
+        raise PassthroughError(
+            "boot_entries_not_understood",
+            f"{CONFIG} cannot be read as a GRUB script: {error}.",
+            f"It is damaged or was cut off. Run update-grub and grub-script-check {CONFIG} before the next reboot.",
+            path=CONFIG,
+        ) from error
+
+
+def _entry(entry: BootEntry, line: CommandLine) -> Entry:
+    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated)
+
+
+def _stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:
+    """The generated entries that do not have what the settings give for the names of the request."""
+    return [
+        entry
+        for entry in entries
+        if entry.generated
+        and (
+            request.differing(_settable(entry.command_line), _settable(wanted.recovery))
+            if entry.recovery
+            else request.differing(entry.command_line, wanted.normal)
+        )
+    ]
+
+
+def _settable(line: CommandLine) -> CommandLine:
+    """A recovery entry's command line without what the generator itself puts there."""
+    return replace(line, parameters=tuple(p for p in line.parameters if p.text not in RECOVERY_WORDS))
+
+
+def _predict(seen: Seen, settings: Settings, request: Request) -> Configuration:
+    """What generating grub.cfg is going to make of the entries that are there.
+
+    :raises PassthroughError: ``command_line_too_long``
+    """
+    entries = []
+    for entry in seen.boot_entries:
+        line = entry.command_line
+        if entry.is_generated:
+            variables = RECOVERY_ENTRY if entry.is_recovery else NORMAL_ENTRY
+            keys = [key for key in request.keys if not (entry.is_recovery and key in RECOVERY_WORDS)]
+            line = _regenerated(line, seen.settings.command_line(*variables), settings.command_line(*variables), keys)
+            length = len(f"BOOT_IMAGE={entry.kernel} {line}".encode("utf-8", "surrogateescape"))
+            if length > MAX_LENGTH and line != entry.command_line:
+                raise PassthroughError(
+                    "command_line_too_long",
+                    f"The command line of {entry.title!r} would have {length} bytes; the kernel reads {MAX_LENGTH} "
+                    "and drops the rest.",
+                    "Remove parameters that are no longer needed.",
+                    entry=entry.title,
+                )
+        entries.append(_entry(entry, line))
+    return Configuration(settings.command_line(*NORMAL_ENTRY), settings.command_line(*RECOVERY_ENTRY), tuple(entries))
+
+
+def _regenerated(line: CommandLine, old: CommandLine, new: CommandLine, keys: Iterable[str]) -> CommandLine:
+    """An entry's command line with the old settings in it replaced by the new ones.
+
+    :param keys: the names that matter when the old settings are not to be found in it
+    """
+    parameters, former = line.parameters, old.parameters
+    for start in range(len(parameters) - len(former), -1, -1):
+        if parameters[start : start + len(former)] == former:
+            changed: tuple[Parameter, ...] = (
+                *parameters[:start],
+                *new.parameters,
+                *parameters[start + len(former) :],
+            )
+            return replace(line, parameters=changed)
+    # It was generated from other settings; these names are all that can be foretold.
+    foretold = Request()
+    for key in keys:
+        named = new.named(key)
+        foretold = Request(foretold.present + named, foretold.absent + (() if named else (Parameter(key, key),)))
+    return foretold.apply(line)
+
+
+def _system_language(host: Host) -> str:
+    for path in ("/etc/default/locale", "/etc/locale.conf"):
+        for line in (host.attribute(path) or "").splitlines():
+            name, _unused, value = line.partition("=")
+            if name.strip() == "LANG" and value.strip("\"' \t"):
+                return value.strip("\"' \t")
+    return "C.UTF-8"

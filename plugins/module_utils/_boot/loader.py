@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every boot loader is to the rest of this collection: one file each, behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from .._core.plan import Plan
+from .cmdline import CommandLine, Request
+
+RECORD_KIND = "kernel_parameter"
+"""The kind of the records this package makes, see :class:`BootLoader`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to start Linux that the boot loader offers."""
+
+    title: str
+    kernel: str
+    command_line: CommandLine
+    recovery: bool
+    generated: bool
+    """Whether it is made from the boot loader's settings, so that this collection can change it through them."""
+
+    def as_result(self) -> dict[str, Any]:
+        """The entry in a module's result."""
+        return {
+            "title": self.title,
+            "kernel": self.kernel,
+            "command_line": str(self.command_line),
+            "recovery": self.recovery,
+            "generated": self.generated,
+        }
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a boot loader is set to: for entries it will make, and in those it has."""
+
+    normal: CommandLine
+    """What the settings give to a normal entry."""
+    recovery: CommandLine
+    """What the settings give to a recovery entry."""
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass
+class BootPlan(Plan):
+    """A plan, and the configuration it leads to."""
+
+    predicted: Configuration = field(default_factory=lambda: Configuration(CommandLine(), CommandLine()))
+
+
+class Observed(Protocol):
+    """What a boot loader observes: at least its configuration."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration as it is now."""
+
+
+Seen = TypeVar("Seen", bound=Observed)
+
+
+class BootLoader(Protocol[Seen]):
+    """A boot loader of one host.
+
+    ``observe`` and ``plan`` never write. The actions of a plan carry one :class:`~.._core.state.Record` for each
+    name they change, of the kind ``kernel_parameter``:
+
+    * ``key``: the name as the kernel compares it (dashes as underscores);
+    * ``before`` and ``after``: every parameter of that name in the settings, as a mapping from the place
+      (for GRUB the variable) to the list of their spellings, in order; ``{}`` when there is none;
+    * ``restore``: ``{"bootloader": name}``.
+
+    To revert a record is to give each place exactly the parameters in ``before`` where it still has those in
+    ``after``, and to let the boot loader derive its entries again. Whole files are not recorded: other people and
+    packages edit them, too, and their changes must survive a revert.
+    """
+
+    name: str
+
+    def observe(self) -> Seen:
+        """Read settings and entries."""
+
+    def plan(self, seen: Seen, request: Request) -> BootPlan:
+        """What leads from what was seen to what is wanted, in the settings and in every entry made from them."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Which boot loader started this host, and how we know."""
+
+    name: str
+    evidence: Sequence[str]

@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the module kernel_parameters does, for whichever boot loader the host has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.host import Host
+from .._core.plan import Plan
+from .cmdline import CommandLine, Request, running
+from .detect import AUTO, LOADERS, detect
+from .loader import BootLoader, BootPlan, Configuration, Detection, Observed
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The boot loader's settings and entries, and what the running kernel was started with."""
+
+    boot: Observed
+    running: CommandLine
+
+
+class KernelParameters:
+    """Set and remove kernel parameters; a :class:`~.._core.runner.Procedure`."""
+
+    def __init__(self, host: Host, request: Request, detection: Detection) -> None:
+        self._host = host
+        self._request = request
+        self._detection = detection
+        self._loader: BootLoader[Any] = LOADERS[detection.name](host)
+
+    def observe(self) -> Observation:
+        """Read the boot loader's configuration and /proc/cmdline."""
+        return Observation(self._loader.observe(), running(self._host))
+
+    def plan(self, observed: Observation) -> BootPlan:
+        """The boot loader's own plan."""
+        return self._loader.plan(observed.boot, self._request)
+
+    def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
+        """The result fields; ``reboot_required`` compares what is wanted with what runs, changed or not."""
+        before = observed.boot.configuration
+        after = plan.predicted if isinstance(plan, BootPlan) else before
+        return {
+            "bootloader": {"name": self._detection.name, "evidence": list(self._detection.evidence)},
+            "configured": {"before": _configured(before), "after": _configured(after)},
+            "entries": {
+                "before": [entry.as_result() for entry in before.entries],
+                "after": [entry.as_result() for entry in after.entries],
+            },
+            "running": str(observed.running),
+            "reboot_required": bool(self._request.unmet(observed.running)),
+        }
+
+
+def build(
+    host: Host, present: Sequence[str] = (), absent: Sequence[str] = (), bootloader: str = AUTO
+) -> KernelParameters:
+    """Check what is asked for, find the boot loader, and make the procedure.
+
+    :raises PassthroughError: for a bad parameter (all of them), or a host whose boot loader is not handled
+    """
+    request = Request.of(present, absent)
+    return KernelParameters(host, request, detect(host, bootloader))
+
+
+def configuration(host: Host) -> Configuration:
+    """What this host is set to boot with, for modules that only ask.
+
+    :raises PassthroughError: when its boot loader is not handled, or its files cannot be read
+    """
+    loader = LOADERS[detect(host).name](host)
+    observed: Observed = loader.observe()
+    return observed.configuration
+
+
+def _configured(found: Configuration) -> dict[str, str]:
+    return {"normal": str(found.normal), "recovery": str(found.recovery)}

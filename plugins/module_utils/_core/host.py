@@ -1,0 +1,358 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine a module works on, behind one object: a root directory, a way to run commands, a clock.
+
+Nothing else in the private packages opens a file of the machine, runs a command, or asks for the time,
+so a test hands in a directory tree and a recorded runner and sees the same code as a real host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Callable, NoReturn, Optional
+
+from .errors import PassthroughError
+
+SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+# What the kernel answers for an attribute that exists but has nothing to say now (no link, wrong state).
+_UNREADABLE = frozenset(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EOPNOTSUPP,
+    )
+)
+
+_MAX_LINKS = 40  # as the kernel's own limit
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended: its arguments, exit status, and what it printed."""
+
+    argv: tuple[str, ...]
+    rc: int
+    stdout: str
+    stderr: str
+
+
+Runner = Callable[[Sequence[str], float, Optional[str]], Completed]
+"""Runs ``argv`` for at most so many seconds with the given standard input.
+
+Raises :class:`FileNotFoundError` when there is no such program and :class:`subprocess.TimeoutExpired`
+when the time is up; a non-zero exit status is returned, not raised.
+"""
+
+
+def run_subprocess(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+    """The real :data:`Runner`: an argument list, no shell, untranslated messages, a time limit.
+
+    The command leads a session of its own, so that its helpers (``update-initramfs`` starts dozens) end with it
+    when its time is up, and do not go on writing while the caller already undoes things.
+    """
+    environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", "PATH": ":".join(SEARCH_PATH)}
+    process = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate((stdin or "").encode("utf-8", "surrogateescape"), timeout)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)  # one that hangs in the kernel does not even end by SIGKILL
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        raise
+    return Completed(
+        tuple(argv), process.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
+    )
+
+
+class Host:
+    """A machine: its file tree, its commands, its clock.
+
+    Every path is absolute and as the machine itself sees it (``/sys/bus/pci``); ``root`` is prefixed here.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        runner: Runner = run_subprocess,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.root = os.path.realpath(root)
+        self._runner = runner
+        self._clock = clock
+        self.sleep = sleep
+
+    # -- paths -------------------------------------------------------------------------------------------
+
+    def path(self, path: str) -> str:
+        """Where ``path`` (absolute, as the machine sees it) is for this process."""
+        return path if self.root == "/" else self.root + path
+
+    def real_path(self, path: str) -> str:
+        """``path`` with every symbolic link followed, as the machine sees it: an absolute link starts at its root."""
+        if self.root == "/":
+            return os.path.realpath(path)
+        resolved = ""
+        names = path.split("/")[::-1]
+        links = 0
+        while names:
+            name = names.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                resolved = resolved.rpartition("/")[0]
+                continue
+            here = f"{resolved}/{name}"
+            try:
+                target = os.readlink(self.root + here)
+            except OSError:
+                target = ""
+            if not target or links >= _MAX_LINKS:  # no link, or a circle, which the caller sees when it opens it
+                resolved = here
+                continue
+            links += 1
+            if target.startswith("/"):
+                resolved = ""
+            names += target[len(self.root) if target.startswith(f"{self.root}/") else 0 :].split("/")[::-1]
+        return resolved or "/"
+
+    def exists(self, path: str) -> bool:
+        """Whether ``path`` is there (a dangling symbolic link is not)."""
+        return os.path.exists(self.path(path))
+
+    def is_dir(self, path: str) -> bool:
+        """Whether ``path`` is a directory."""
+        return os.path.isdir(self.path(path))
+
+    def list_dir(self, path: str) -> list[str]:
+        """The sorted names in a directory; empty when it does not exist or cannot be read."""
+        try:
+            return sorted(os.listdir(self.path(path)))
+        except OSError:
+            return []
+
+    def link_name(self, path: str) -> str | None:
+        """The last component of where a symbolic link points (``driver`` -> ``vfio-pci``); None without a link."""
+        target = self.link_target(path)
+        return None if target is None else os.path.basename(target)
+
+    def link_target(self, path: str) -> str | None:
+        """What a symbolic link says (``/proc/1/fd/3`` -> ``/dev/vfio/12``), unresolved; None when it cannot be read."""
+        try:
+            return os.readlink(self.path(path))
+        except OSError:
+            return None
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def read_text(self, path: str) -> str:
+        """The text of a file, undecodable bytes kept as surrogates.
+
+        :raises PassthroughError: ``file_unreadable`` when it cannot be read
+        """
+        return self.read_bytes(path).decode("utf-8", "surrogateescape")
+
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of a file.
+
+        :raises PassthroughError: ``file_unreadable`` when it cannot be read
+        """
+        try:
+            with open(self.path(path), "rb") as stream:
+                return stream.read()
+        except OSError as error:
+            raise PassthroughError(
+                "file_unreadable",
+                f"{path} cannot be read: {error.strerror}.",
+                "Run the module as root (become: true)." if error.errno == errno.EACCES else "",
+                path=path,
+            ) from error
+
+    def attribute(self, path: str) -> str | None:
+        """The text of a small kernel attribute or file, stripped; None when there is none or it cannot be read now.
+
+        :raises PassthroughError: ``file_unreadable`` for an error that says nothing about the attribute (ENOMEM, …)
+        """
+        try:
+            with open(self.path(path), "rb", buffering=0) as stream:
+                data = stream.read()
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                return None
+            raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
+        return (data or b"").decode("utf-8", "replace").strip()
+
+    # -- writing kernel attributes -----------------------------------------------------------------------
+
+    def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
+        """Write ``value`` to a kernel attribute (sysfs), in a child process with a time limit in seconds.
+
+        A write to ``unbind`` or ``drivers_probe`` runs the driver's own code and can block for ever in the
+        kernel, where no signal reaches it; the child is then left behind and the caller goes on. It keeps nothing
+        of ours open: neither the lock, nor the standard output whose end Ansible waits for.
+
+        :raises PassthroughError: ``attribute_write_failed`` with the kernel's errno name, or
+            ``attribute_write_timeout`` with ``reboot_required``
+        """
+        data = value.encode("utf-8", "surrogateescape")
+        inherited = _open_descriptors()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _write_and_exit(self.path(path), data, writer, [*inherited, reader])
+        os.close(writer)
+        answer = _answer_of(child, reader, timeout)
+        if answer is None:
+            raise PassthroughError(
+                "attribute_write_timeout",
+                f"The kernel did not finish writing {value.strip()!r} to {path} within {timeout:g} s.",
+                "The driver hangs in the kernel; look at dmesg, end what uses the device, and reboot the host.",
+                path=path,
+                value=value.strip(),
+                reboot_required=True,
+            )
+        if answer:
+            raise PassthroughError(
+                "attribute_write_failed",
+                f"The kernel refused {value.strip()!r} for {path}: "
+                f"{os.strerror(answer)} ({errno.errorcode.get(answer, answer)}).",
+                "dmesg of the host usually says why.",
+                path=path,
+                value=value.strip(),
+                errno=errno.errorcode.get(answer, str(answer)),
+            )
+
+    # -- commands ----------------------------------------------------------------------------------------
+
+    def which(self, program: str) -> str | None:
+        """The absolute path of a program on this machine, as the machine sees it; None when it is not installed."""
+        for directory in SEARCH_PATH:
+            candidate = f"{directory}/{program}"
+            if os.access(self.path(candidate), os.X_OK) and not self.is_dir(candidate):
+                return candidate
+        return None
+
+    def run(
+        self, argv: Sequence[str], timeout: float = 60.0, stdin: str | None = None, check: bool = True
+    ) -> Completed:
+        """Run a command given as an argument list, for at most ``timeout`` seconds, with untranslated output.
+
+        :raises PassthroughError: ``command_missing``, ``command_not_started``, ``command_timeout``, and, when ``check``
+            is true and the exit status is not 0, ``command_failed`` with the end of what it printed
+        """
+        shown = " ".join(argv)
+        try:
+            done = self._runner(argv, timeout, stdin)
+        except FileNotFoundError as error:
+            raise PassthroughError(
+                "command_missing",
+                f"{argv[0]} is not installed.",
+                f"Install the package that has it: {shown!r} is needed.",
+                command=list(argv),
+            ) from error
+        except OSError as error:
+            raise PassthroughError(
+                "command_not_started",
+                f"{shown!r} could not be started: {error.strerror or error}.",
+                "Look at the program's mode and its file system's mount options (noexec).",
+                command=list(argv),
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise PassthroughError(
+                "command_timeout", f"{shown!r} did not end within {timeout:g} s and was stopped.", command=list(argv)
+            ) from error
+        if check and done.rc != 0:
+            printed = (done.stderr.strip() or done.stdout.strip() or "it printed nothing")[-2000:]
+            raise PassthroughError(
+                "command_failed", f"{shown!r} ended with status {done.rc}: {printed}", command=list(argv), rc=done.rc
+            )
+        return done
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def now(self) -> str:
+        """The time in UTC, ISO 8601, whole seconds."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+
+
+def _open_descriptors() -> list[int]:
+    """The descriptors of this process."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return list(range(256))
+
+
+def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int]) -> NoReturn:
+    """In a forked child: write ``data`` to ``path``, send the errno (0 for success) to ``answer``, and end.
+
+    Opened as the shell opens ``> path``, which is how attributes are used everywhere. Whatever happens, the
+    child never returns into its copy of the caller's code.
+    """
+    try:
+        code = errno.EIO
+        try:
+            for descriptor in foreign:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+            if os.write(descriptor, data) == len(data):
+                os.close(descriptor)
+                code = 0
+        except OSError as error:
+            code = error.errno or errno.EIO
+        finally:
+            os.write(answer, code.to_bytes(2, "big"))
+    finally:
+        os._exit(0)
+
+
+def _answer_of(child: int, reader: int, timeout: float) -> int | None:
+    """The errno a child sends, or None when the time is up; closes ``reader``.
+
+    A child that can still be ended is ended, lest its write completes when the caller has already undone things.
+    """
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    in_time = ended = False
+    try:
+        in_time = ended = bool(poller.poll(timeout * 1000))
+    finally:
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+            ended = bool(poller.poll(1000))
+        sent = os.read(reader, 2) if ended else b""
+        os.close(reader)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0 if ended else os.WNOHANG)
+    if sent:
+        return int.from_bytes(sent, "big")
+    return errno.EIO if in_time else None

@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""IOMMU groups: what can only be given to a guest as a whole.
+
+Sources: Documentation/driver-api/vfio.rst, Documentation/ABI/testing/sysfs-kernel-iommu_groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.errors import PassthroughError
+from .._pci.address import PciAddress
+from .._pci.device import Bus, PciDevice, ReservedRegion
+from .._vfio.holders import is_vfio_driver
+
+# A driver besides VFIO's that leaves a device's DMA alone (``driver_managed_dma`` in drivers/pci/pci-stub.c).
+HARMLESS_DRIVERS = frozenset(("pci-stub",))
+
+# drivers/iommu/iommu.c: a device with a region that has to stay mapped one to one cannot be assigned. The kernel
+# shows regions that it may give up for assignment as "direct-relaxable".
+BLOCKING_REGION = "direct"
+
+
+@dataclass(frozen=True)
+class Group:
+    """An IOMMU group at one moment. ``bound`` are the endpoints that drivers of the host hold, with the driver."""
+
+    number: int
+    type: str | None
+    members: tuple[PciAddress, ...]
+    regions: tuple[ReservedRegion, ...]
+    bound: tuple[tuple[PciAddress, str], ...]
+
+    @property
+    def is_viable(self) -> bool:
+        """Whether VFIO can use the group now: every endpoint has a VFIO driver or none; bridges do not count."""
+        return not self.bound
+
+    @property
+    def blocking_regions(self) -> tuple[ReservedRegion, ...]:
+        """The regions that stand against assigning any device of the group."""
+        return tuple(region for region in self.regions if region.type == BLOCKING_REGION)
+
+    def as_result(self) -> dict[str, Any]:
+        """The group as JSON values."""
+        return {
+            "number": self.number,
+            "type": self.type,
+            "devices": [str(address) for address in self.members],
+            "viable": self.is_viable,
+            "bound_to_host": [{"address": str(address), "driver": driver} for address, driver in self.bound],
+            "reserved_regions": [
+                {"start": f"0x{region.start:x}", "end": f"0x{region.end:x}", "type": region.type}
+                for region in self.regions
+            ],
+        }
+
+
+def read_group(bus: Bus, number: int) -> Group:
+    """The IOMMU group of this number."""
+    members = bus.group_members(number)
+    bound = []
+    for address in members:
+        driver = _host_driver(bus.device(address)) if address in bus else None
+        if driver is not None:
+            bound.append((address, driver))
+    return Group(number, bus.group_type(number), tuple(members), tuple(bus.reserved_regions(number)), tuple(bound))
+
+
+def read_groups(bus: Bus) -> list[Group]:
+    """Every IOMMU group, by number."""
+    return [read_group(bus, number) for number in bus.groups()]
+
+
+def _host_driver(device: PciDevice) -> str | None:
+    """The driver of the host that holds an endpoint; None when nothing stands against VFIO."""
+    driver = device.driver
+    if driver is None or is_vfio_driver(driver) or driver in HARMLESS_DRIVERS:
+        return None
+    try:
+        return None if device.is_bridge else driver
+    except PassthroughError:  # it vanished meanwhile
+        return None

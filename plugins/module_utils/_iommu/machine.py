@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says about its processors, firmware, kernel and IOMMU units: read on first use, never interpreted here.
+
+What exists but cannot be read (most often for want of root rights) is noted in ``Machine.unreadable`` and taken
+for unknown, so that a run without rights answers what it can.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .._boot.cmdline import CommandLine
+from .._core.errors import PassthroughError
+from .._core.host import Host
+from .._pci.device import Bus
+
+ACPI_TABLES = "/sys/firmware/acpi/tables"
+CLASS_IOMMU = "/sys/class/iommu"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An IOMMU the kernel drives, as /sys/class/iommu shows it (Documentation/ABI/testing/sysfs-class-iommu).
+
+    ``registers`` are the attributes of its vendor directory (``intel-iommu/cap``, …), hexadecimal text.
+    """
+
+    name: str
+    registers: dict[str, str] = field(default_factory=dict)
+    devices: int = 0
+
+
+class Machine:
+    """A host at one moment."""
+
+    def __init__(self, host: Host, bus: Bus | None = None) -> None:
+        self.host = host
+        self.bus = Bus(host) if bus is None else bus
+        self.unreadable: list[str] = []
+
+    def read(self, path: str) -> str | None:
+        """A small text file, stripped; None when it is not there or (then noted as unreadable) cannot be read."""
+        text = self.host.attribute(path)
+        if text is None and self.host.exists(path):
+            self._note(path)
+        return text
+
+    def _note(self, path: str) -> None:
+        if path not in self.unreadable:
+            self.unreadable.append(path)
+
+    # -- processor and kernel -----------------------------------------------------------------------------
+
+    @cached_property
+    def architecture(self) -> str:
+        """What ``uname -m`` prints (``x86_64``, ``aarch64``, ``s390x``); empty when it cannot be had."""
+        known = self.host.attribute("/proc/sys/kernel/arch")  # since Linux 6.1
+        if known:
+            return known
+        try:
+            return self.host.run(["uname", "-m"]).stdout.strip()
+        except PassthroughError:
+            return ""
+
+    @cached_property
+    def kernel(self) -> str | None:
+        """The running kernel's release."""
+        return self.read("/proc/sys/kernel/osrelease")
+
+    @cached_property
+    def command_line(self) -> CommandLine:
+        """The running kernel's parameters."""
+        return CommandLine.parse(self.read("/proc/cmdline") or "")
+
+    @cached_property
+    def _cpuinfo(self) -> dict[str, str]:
+        """The fields of the first processor."""
+        first = (self.read("/proc/cpuinfo") or "").split("\n\n", 1)[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        return {name.strip(): value.strip() for name, separator, value in pairs if separator}
+
+    @property
+    def cpu_vendor(self) -> str | None:
+        """The processor's vendor as it names itself (``GenuineIntel``); an emulated one may name any."""
+        return self._cpuinfo.get("vendor_id")
+
+    @cached_property
+    def cpu_flags(self) -> frozenset[str]:
+        """The processor's feature flags as the kernel shows them (x86)."""
+        return frozenset(self._cpuinfo.get("flags", "").split())
+
+    @cached_property
+    def kernel_config(self) -> dict[str, str] | None:
+        """The options the running kernel was built with (``CONFIG_PCI`` -> ``y``), or None when nothing says."""
+        for path in (f"/boot/config-{self.kernel}", f"/lib/modules/{self.kernel}/config"):
+            text = self.read(path)
+            if text is not None:
+                return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+        return None
+
+    # -- firmware -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def acpi_tables(self) -> frozenset[str] | None:
+        """The names of the firmware's ACPI tables; None without ACPI, or where it is hidden (containers)."""
+        names = self.host.list_dir(ACPI_TABLES)
+        return frozenset(names) if names else None
+
+    def acpi_table(self, name: str) -> bytes | None:
+        """An ACPI table, or None when it is not there or (then noted as unreadable) only root may read it."""
+        path = f"{ACPI_TABLES}/{name}"
+        if not self.host.exists(path):
+            return None
+        try:
+            return self.host.read_bytes(path)
+        except PassthroughError:
+            self._note(path)
+            return None
+
+    # -- IOMMU --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """The IOMMUs that the kernel drives now. Without an active IOMMU there is none."""
+        found = []
+        for name in self.host.list_dir(CLASS_IOMMU):
+            registers = {}
+            for vendor in ("intel-iommu", "amd-iommu"):
+                for attribute in self.host.list_dir(f"{CLASS_IOMMU}/{name}/{vendor}"):
+                    text = self.read(f"{CLASS_IOMMU}/{name}/{vendor}/{attribute}")
+                    if text is not None:
+                        registers[attribute] = text
+            found.append(Unit(name, registers, len(self.host.list_dir(f"{CLASS_IOMMU}/{name}/devices"))))
+        return found
+
+    @cached_property
+    def interrupts_are_remapped(self) -> bool | None:
+        """Whether the running kernel has interrupt remapping on (x86), or None when /proc/interrupts does not tell.
+
+        The interrupt controllers' names begin with "IR-" exactly then (arch/x86/kernel/apic/io_apic.c,
+        ``mp_irqdomain_create``; kernel/irq/msi.c and drivers/iommu for MSI).
+        """
+        text = self.read("/proc/interrupts") or ""
+        chips = re.findall(r"\s(IR-)?(?:IO-APIC|PCI-MSI|HPET)", text)
+        return any(chips) if chips else None
+
+    # -- virtualization -----------------------------------------------------------------------------------
+
+    @cached_property
+    def lockdown(self) -> str | None:
+        """The lockdown mode in force (``none``, ``integrity``, ``confidentiality``), or None without lockdown."""
+        match = re.search(r"\[(\w+)\]", self.read("/sys/kernel/security/lockdown") or "")
+        return match[1] if match else None
+
+    @property
+    def virtualization_flag(self) -> str | None:
+        """The flag of the processor's virtualization (``vmx``, ``svm``), or None without it."""
+        return next((flag for flag in ("vmx", "svm") if flag in self.cpu_flags), None)
+
+    @property
+    def has_kvm(self) -> bool:
+        """Whether /dev/kvm is there."""
+        return self.host.exists("/dev/kvm")

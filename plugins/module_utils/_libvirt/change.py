@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One PCI hostdev of a domain's definition added, taken out, or replaced.
+
+libvirt offers two ways. To read the definition, edit it and define it again loses whatever somebody else changed in
+between. ``virDomainAttachDeviceFlags`` and ``virDomainDetachDeviceFlags`` with ``VIR_DOMAIN_AFFECT_CONFIG`` change
+one device in one step and nothing else, so they are used here, and secrets in the definition are never read.
+
+What they lack is ``VIR_DOMAIN_DEFINE_VALIDATE``: they drop what they do not know without a word. So the element is
+checked against the host's own schema beforehand (:mod:`.schema`), and read back and compared by meaning afterwards.
+A hostdev cannot be updated (``qemuDomainUpdateDeviceConfig`` knows none): one that changes is detached and attached.
+
+libvirt adds PCI controllers to a guest that has no free port; an undo takes them away again, unless they are in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Sequence
+
+from .._core.errors import PassthroughError, Problem
+from .._core.host import Host
+from .._core.plan import Action
+from .._core.state import Record
+from .._pci.address import PciAddress
+from .connection import Domain
+from .definition import Definition, PciHostdev, element_text, parse_xml
+from .element import bindings
+from .hostdev import Hostdev, emit, option_of
+
+RECORD_KIND = "domain_hostdev"
+
+
+def hostdev_text(wanted: Hostdev, present: PciHostdev | None) -> str:
+    """The element for ``wanted``: ``present`` changed accordingly, or a new one."""
+    element = parse_xml("<hostdev/>") if present is None else copy.deepcopy(present.element)
+    emit(wanted, element)
+    return element_text(element)
+
+
+class HostdevChange(Action):
+    """Bring the hostdev of one device from ``before`` to ``after``, each the element's text or None for none."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        uri: str,
+        source: PciAddress,
+        before: str | None,
+        after: str | None,
+        wanted: Hostdev | None,
+    ) -> None:
+        """:param before: as it was observed; when it is different by the time it is changed, it is left alone
+        :param wanted: what ``after`` says; None exactly when that is None
+        """
+        self.before = before
+        self.after = after
+        self._name = domain.name
+        if before is None:
+            self.description = f"add {source} to the domain {self._name}"
+        elif after is None:
+            self.description = f"remove {source} from the domain {self._name}"
+        else:
+            self.description = f"change {source} in the domain {self._name}"
+        self.target = f"domain {self._name}, hostdev {source}"
+        self._domain = domain
+        self._source = source
+        self._wanted = wanted
+        self._key = f"{uri} {domain.uuid} {source}"
+        self._left = self.after
+        self._grown: set[int] = set()
+
+    def apply(self, host: Host) -> None:
+        there = self._look()
+        if _essence(there) != _essence(self.before):
+            raise self._changed_meanwhile("while this module was planning")
+        if there is not None:
+            self._domain.detach(there)
+        if self.after is None or self._wanted is None:
+            return
+        try:
+            self._attach(self.after)
+            self._left = self._look()
+            self._verify(self._wanted)
+        except PassthroughError:
+            try:
+                self._restore()
+            except PassthroughError:
+                # The runner tries once more, and says so when that fails too.
+                self.partial = True
+                with contextlib.suppress(PassthroughError):
+                    self._left = self._look()
+            raise
+
+    def undo(self, host: Host) -> None:
+        if _essence(self._look()) != _essence(self._left):
+            raise self._changed_meanwhile("since this module changed it")
+        self._restore()
+
+    def records(self) -> Sequence[Record]:
+        return (Record(RECORD_KIND, self._key, self.before, self._left),)
+
+    # -- parts ------------------------------------------------------------------------------------------
+
+    def _definition(self) -> Definition:
+        return Definition(self._domain.config_xml())
+
+    def _look(self) -> str | None:
+        """The element as it stands in the definition now."""
+        found = self._definition().hostdev(self._source)
+        return None if found is None else found.text
+
+    def _attach(self, text: str) -> None:
+        before = set(self._definition().pci_controllers)
+        self._domain.attach(text)
+        self._grown |= set(self._definition().pci_controllers) - before
+
+    def _verify(self, wanted: Hostdev) -> None:
+        """What libvirt wrote down has to mean what was asked for.
+
+        :raises PassthroughError: ``libvirt_changed_setting``
+        """
+        found = self._definition().hostdev(self._source)
+        problems = []
+        for name, binding in bindings(wanted):
+            asked = getattr(wanted, name)
+            got = None if found is None else getattr(found.value, name)
+            if asked is not None and got != asked:
+                problems.append(
+                    Problem(
+                        "libvirt_changed_setting",
+                        f"libvirt took the hostdev of {self._source}, but its {option_of(name)} is then "
+                        f"{binding.shown(got)!r} and not {binding.shown(asked)!r}.",
+                        "This libvirt does not support the setting; leave it out, or update libvirt.",
+                        {"device": str(self._source), "field": option_of(name), "value": binding.shown(asked)},
+                    )
+                )
+        if problems:
+            raise PassthroughError.of(problems)
+
+    def _restore(self) -> None:
+        """Bring ``before`` back, whatever is there now.
+
+        :raises PassthroughError: ``libvirt_refused``, ``hostdev_not_restored``
+        """
+        there = self._look()
+        if there is not None:
+            self._domain.detach(there)
+        if self.before is not None:
+            self._domain.attach(self.before)
+            there = self._look()
+            if _essence(there) != _essence(self.before):
+                raise PassthroughError(
+                    "hostdev_not_restored",
+                    f"The hostdev of {self._source} in the domain {self._name} is back, but it is\n{there}\n"
+                    f"and was\n{self.before}",
+                    "Compare the two, and correct it with virsh edit.",
+                    device=str(self._source),
+                    domain=self._name,
+                )
+        for index in sorted(self._grown, reverse=True):
+            definition = self._definition()
+            text = definition.pci_controller_text(index)
+            if text is not None and index not in definition.used_buses:
+                self._domain.detach(text)
+        self._grown.clear()
+
+    def _changed_meanwhile(self, when: str) -> PassthroughError:
+        return PassthroughError(
+            "domain_changed_meanwhile",
+            f"The hostdev of {self._source} in the domain {self._name} was changed by somebody else {when}; "
+            "it was left alone.",
+            "Run the module again when the other change is complete.",
+            device=str(self._source),
+            domain=self._name,
+        )
+
+
+def _essence(text: str | None) -> str | None:
+    """The element without ``multifunction``, which libvirt sets by itself when another function comes into the slot
+    (``virDomainPCIAddressSetAllMulti``)."""
+    if text is None:
+        return None
+    element = parse_xml(text)
+    for address in element.iterfind("address"):
+        address.attrib.pop("multifunction", None)
+    return element_text(element)

@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the host itself cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..._core.errors import Problem
+from ..._vfio.guards.base import GuardContext
+from ..._vfio.guards.registry import check_device
+from .context import Context
+from .group import is_vfio
+
+# Other rules speak of these in the terms of a definition; a missing IOMMU may be put right before the domain starts.
+_LEFT_TO_OTHERS = frozenset(("bridge", "has_vfs", "in_use_by_domain", "no_iommu"))
+
+
+def host_can_spare(context: Context) -> Iterator[Problem]:
+    """The host does not live on a device that libvirt takes from it when the domain is started.
+
+    With ``managed: true`` libvirt unbinds the host's driver without a question (``virHostdevPreparePCIDevices``), root
+    disk or not. The guards are those of vfio_devices, and there they can be forced; a device that is bound to a VFIO
+    driver is past that.
+    """
+    guards = GuardContext(context.host, context.bus)
+    for subject in context.requested:
+        device = context.device(subject.source)
+        if device is None or subject.hostdev.managed is False or is_vfio(device):
+            continue
+        for finding in check_device(device, guards):
+            if finding.code not in _LEFT_TO_OTHERS:
+                yield subject.problem(
+                    finding.code,
+                    finding.message,
+                    f"{finding.remedy} To give it away all the same, bind it with kvm.passthrough.vfio_devices first, "
+                    f"with {finding.code} in force.",
+                )

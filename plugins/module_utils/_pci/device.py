@@ -1,0 +1,328 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PCI functions as the kernel shows them in sysfs, read when asked for and no more than once.
+
+Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from .._core.errors import PassthroughError
+from .._core.host import Host
+from .address import PciAddress
+from .classes import class_name
+from .names import PciNames
+
+DEVICES = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+IOMMU_GROUPS = "/sys/kernel/iommu_groups"
+
+# PCI Code and ID Assignment Specification, base class 06h, sub-class 04h: PCI-to-PCI bridge.
+CLASS_PCI_BRIDGE = 0x0604
+
+
+@dataclass(frozen=True)
+class ReservedRegion:
+    """One line of an IOMMU group's ``reserved_regions``: first and last address (inclusive) and the kernel's type."""
+
+    start: int
+    end: int
+    type: str
+
+
+class PciDevice:
+    """One PCI function. Attributes are read on first use and then kept, so an object is a consistent picture
+    of one moment only as far as it was looked at; make a new :class:`Bus` after a change."""
+
+    def __init__(self, host: Host, address: PciAddress, bus: Bus) -> None:
+        self._host = host
+        self._bus = bus
+        self.address = address
+        self.path = f"{DEVICES}/{address}"
+
+    def __repr__(self) -> str:
+        return f"PciDevice({self.address})"
+
+    def attribute(self, name: str) -> str | None:
+        """A sysfs attribute of the device, stripped; None when it has none or it cannot be read."""
+        return self._host.attribute(f"{self.path}/{name}")
+
+    def _hex(self, name: str) -> int:
+        text = self.attribute(name)
+        if text is None:
+            raise PassthroughError(
+                "device_vanished",
+                f"The PCI device {self.address} has no attribute {name!r}: it was removed while it was being read.",
+                device=str(self.address),
+            )
+        try:
+            return int(text, 16)
+        except ValueError:
+            raise PassthroughError(
+                "attribute_invalid",
+                f"The attribute {name!r} of the PCI device {self.address} is {text!r}, which is no hexadecimal number.",
+                device=str(self.address),
+            ) from None
+
+    @cached_property
+    def vendor_id(self) -> int:
+        """Vendor id, 16 bits."""
+        return self._hex("vendor")
+
+    @cached_property
+    def device_id(self) -> int:
+        """Device id, 16 bits."""
+        return self._hex("device")
+
+    @cached_property
+    def subsystem_vendor_id(self) -> int:
+        """Subsystem vendor id, 16 bits."""
+        return self._hex("subsystem_vendor")
+
+    @cached_property
+    def subsystem_device_id(self) -> int:
+        """Subsystem device id, 16 bits."""
+        return self._hex("subsystem_device")
+
+    @cached_property
+    def pci_class(self) -> int:
+        """Class code, 24 bits: base class, sub-class, programming interface."""
+        return self._hex("class")
+
+    @cached_property
+    def is_bridge(self) -> bool:
+        """Whether this is a PCI-to-PCI bridge: by class, or because the kernel hangs a bus below it."""
+        return self.pci_class >> 8 == CLASS_PCI_BRIDGE or self._host.is_dir(f"{self.path}/pci_bus")
+
+    @cached_property
+    def driver(self) -> str | None:
+        """The name of the driver that is bound (``vfio-pci``), or None."""
+        return self._host.link_name(f"{self.path}/driver")
+
+    @cached_property
+    def driver_override(self) -> str | None:
+        """The only driver the kernel may bind, or None when it chooses by ids. The kernel shows "(null)" for none."""
+        text = self.attribute("driver_override")
+        return None if text in (None, "", "(null)") else text
+
+    @cached_property
+    def numa_node(self) -> int | None:
+        """The NUMA node, or None when the platform names none (the kernel says -1)."""
+        text = self.attribute("numa_node")
+        return None if text is None or int(text) < 0 else int(text)
+
+    @cached_property
+    def modalias(self) -> str | None:
+        """What udev hands to modprobe for this device."""
+        return self.attribute("modalias")
+
+    @cached_property
+    def boot_vga(self) -> bool:
+        """Whether the firmware used this device as the console display."""
+        return self.attribute("boot_vga") == "1"
+
+    @cached_property
+    def reset_methods(self) -> list[str]:
+        """The ways in which the kernel can reset the device, in its order of preference (attribute since 5.15)."""
+        return (self.attribute("reset_method") or "").split()
+
+    # -- IOMMU ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def iommu_group(self) -> int | None:
+        """The number of the IOMMU group, valid for this boot only; None without an active IOMMU."""
+        name = self._host.link_name(f"{self.path}/iommu_group")
+        return int(name) if name is not None and name.isdigit() else None
+
+    @cached_property
+    def group_members(self) -> list[PciAddress]:
+        """Every device of the same IOMMU group, this one included, in bus order; empty without a group."""
+        return [] if self.iommu_group is None else self._bus.group_members(self.iommu_group)
+
+    # -- SR-IOV and multifunction -----------------------------------------------------------------------
+
+    @cached_property
+    def pf(self) -> PciAddress | None:
+        """The physical function this is a virtual function of, or None."""
+        name = self._host.link_name(f"{self.path}/physfn")
+        return None if name is None else PciAddress.parse(name)
+
+    @cached_property
+    def vfs_by_index(self) -> dict[int, PciAddress]:
+        """The virtual functions that exist now: VF index -> address; empty for anything but a PF with VFs."""
+        found = {}
+        for name in self._host.list_dir(self.path):
+            if name.startswith("virtfn") and name[6:].isdigit():
+                target = self._host.link_name(f"{self.path}/{name}")
+                if target is not None:
+                    found[int(name[6:])] = PciAddress.parse(target)
+        return dict(sorted(found.items()))
+
+    @property
+    def vfs(self) -> list[PciAddress]:
+        """The virtual functions that exist now, by VF index; empty for anything but a PF with VFs."""
+        return list(self.vfs_by_index.values())
+
+    @cached_property
+    def vf_index(self) -> int | None:
+        """Which VF of its PF this is, from 0 on; None for anything but a VF."""
+        if self.pf is None or self.pf not in self._bus:
+            return None
+        found = [index for index, vf in self._bus.device(self.pf).vfs_by_index.items() if vf == self.address]
+        return found[0] if found else None
+
+    @cached_property
+    def sriov_totalvfs(self) -> int | None:
+        """How many VFs the device can have, or None when it is no PF."""
+        text = self.attribute("sriov_totalvfs")
+        return None if text is None else int(text)
+
+    @cached_property
+    def sriov_numvfs(self) -> int | None:
+        """How many VFs are enabled, or None when it is no PF."""
+        text = self.attribute("sriov_numvfs")
+        return None if text is None else int(text)
+
+    @cached_property
+    def siblings(self) -> list[PciAddress]:
+        """Every function that exists in the same slot, this one included, in order."""
+        return self._bus.slot(self.address)
+
+    # -- what the host does with it ---------------------------------------------------------------------
+
+    @cached_property
+    def interfaces(self) -> list[str]:
+        """The network interfaces the device has in the module's network namespace (those of virtio devices too)."""
+        return sorted(self._class_children("net"))
+
+    def _class_children(self, kind: str) -> list[str]:
+        names = self._host.list_dir(f"{self.path}/{kind}")
+        # virtio-pci: the interface hangs below virtioN, which hangs below the PCI device.
+        for child in self._host.list_dir(self.path):
+            if child.startswith("virtio"):
+                names += self._host.list_dir(f"{self.path}/{child}/{kind}")
+        return names
+
+    def mac_addresses(self) -> dict[str, str]:
+        """The present MAC address (lower case, colons) of each of :attr:`interfaces`."""
+        found = {}
+        for name in self.interfaces:
+            mac = self._host.attribute(f"/sys/class/net/{name}/address")
+            if mac:
+                found[name] = mac.lower()
+        return found
+
+    # -- words ------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> str:
+        """Vendor and device id as lspci prints them: ``8086:10ca``."""
+        return f"{self.vendor_id:04x}:{self.device_id:04x}"
+
+    @property
+    def class_name(self) -> str:
+        """What the class code is called."""
+        return class_name(self.pci_class)
+
+    @property
+    def vendor_name(self) -> str | None:
+        """The vendor's name from the host's pci.ids, or None."""
+        return self._bus.names.vendor(self.vendor_id)
+
+    @property
+    def device_name(self) -> str | None:
+        """The device's name from the host's pci.ids, or None."""
+        return self._bus.names.device(self.vendor_id, self.device_id)
+
+    @property
+    def line(self) -> str:
+        """The device in one line for people; only the address when it was removed meanwhile."""
+        try:
+            parts = [f"{self.address} [{self.ids}] {self.class_name}"]
+            parts += [self.device_name] if self.device_name else []
+        except PassthroughError:
+            return str(self.address)
+        parts += [f"driver {self.driver}" if self.driver else "no driver"]
+        parts += [f"interface {', '.join(self.interfaces)}"] if self.interfaces else []
+        return ", ".join(parts)
+
+
+class Bus:
+    """The PCI functions of a host at one moment."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._devices: dict[PciAddress, PciDevice] = {}
+
+    @cached_property
+    def names(self) -> PciNames:
+        """The names of vendors and devices."""
+        return PciNames(self._host)
+
+    @cached_property
+    def addresses(self) -> list[PciAddress]:
+        """Every function's address, in bus order. Empty on a host without PCI."""
+        return sorted(PciAddress.parse(name) for name in self._host.list_dir(DEVICES))
+
+    @cached_property
+    def _slots(self) -> dict[tuple[int, int, int], list[PciAddress]]:
+        found: dict[tuple[int, int, int], list[PciAddress]] = {}
+        for address in self.addresses:
+            found.setdefault((address.domain, address.bus, address.slot), []).append(address)
+        return found
+
+    def slot(self, address: PciAddress) -> list[PciAddress]:
+        """Every function that exists in the slot of an address, in order."""
+        return self._slots.get((address.domain, address.bus, address.slot), [])
+
+    def __contains__(self, address: PciAddress) -> bool:
+        return address in self._devices or self._host.exists(f"{DEVICES}/{address}")
+
+    def device(self, address: PciAddress) -> PciDevice:
+        """The device at an address; the same object for the same address.
+
+        :raises PassthroughError: ``device_not_found``
+        """
+        if address not in self._devices:
+            if address not in self:
+                raise PassthroughError(
+                    "device_not_found",
+                    f"There is no PCI device {address} on this host.",
+                    "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
+                    device=str(address),
+                )
+            self._devices[address] = PciDevice(self._host, address, self)
+        return self._devices[address]
+
+    def devices(self) -> list[PciDevice]:
+        """Every device, in bus order."""
+        return [self.device(address) for address in self.addresses]
+
+    def groups(self) -> list[int]:
+        """The numbers of all IOMMU groups, ascending; empty without an active IOMMU."""
+        return sorted(int(name) for name in self._host.list_dir(IOMMU_GROUPS) if name.isdigit())
+
+    def group_members(self, group: int) -> list[PciAddress]:
+        """The PCI devices of an IOMMU group, in bus order (other devices, as on Arm platforms, are left out)."""
+        found = []
+        for name in self._host.list_dir(f"{IOMMU_GROUPS}/{group}/devices"):
+            try:
+                found.append(PciAddress.parse(name))
+            except PassthroughError:
+                continue
+        return sorted(found)
+
+    def group_type(self, group: int) -> str | None:
+        """The default domain type of a group (``DMA``, ``DMA-FQ``, ``identity``; attribute since 5.11), or None."""
+        return self._host.attribute(f"{IOMMU_GROUPS}/{group}/type")
+
+    def reserved_regions(self, group: int) -> list[ReservedRegion]:
+        """The reserved regions of a group, as the kernel lists them."""
+        found = []
+        for line in (self._host.attribute(f"{IOMMU_GROUPS}/{group}/reserved_regions") or "").splitlines():
+            start, end, kind = line.split()
+            found.append(ReservedRegion(int(start, 16), int(end, 16), kind))
+        return found

@@ -1,0 +1,285 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give devices to guests and take them back: selection, guards, groups, bindings, and the next boot, as one plan."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.errors import PassthroughError, Problem
+from .._core.host import Host
+from .._core.plan import Action, Plan
+from .._core.state import StateStore
+from .._pci.device import DRIVERS, PciDevice
+from .._pci.selector import Selector, merged, parse_all, select_all
+from .binding import AUTO, Binding, Hang, LoadModule, Rebind, unavailable
+from .group import mates, unlisted_mates
+from .guards.base import Change, GuardContext
+from .guards.registry import check_device
+from .holders import is_vfio_driver
+from .memory import DriverRecords, RecallingBus
+from .persistence.rules import PersistentDevice
+from .persistence.settings import BootSettings
+
+_DRIVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class State(enum.Enum):
+    """Where the devices are to be."""
+
+    BOUND = "bound"
+    RELEASED = "released"
+
+
+class GroupPolicy(enum.Enum):
+    """What becomes of the devices that share an IOMMU group with one that is asked for."""
+
+    REQUIRE = "require"
+    INCLUDE = "include"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. See the options of the module vfio_devices."""
+
+    selectors: tuple[Selector, ...]
+    state: State = State.BOUND
+    driver: str = "vfio-pci"
+    group: GroupPolicy = GroupPolicy.REQUIRE
+    exclusive: bool = False
+    persistent: bool = True
+    force: frozenset[str] = frozenset()
+    timeout: float = 60.0
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Request:
+        """Read the module's options.
+
+        :raises PassthroughError: with every problem of every option
+        """
+        problems: list[Problem] = []
+        selectors: list[Selector] = []
+        try:
+            selectors = parse_all(params["devices"])
+        except PassthroughError as error:
+            problems += error.problems
+        driver = params["driver"]
+        if not _DRIVER_NAME.fullmatch(driver) or not is_vfio_driver(driver):
+            problems.append(
+                Problem(
+                    "driver_invalid",
+                    f"driver: {driver!r} is not the name of a VFIO driver.",
+                    "Name vfio-pci or a variant of it (their names contain vfio). To give devices back to the host's "
+                    "drivers, set state to released.",
+                    {"field": "driver", "value": driver},
+                )
+            )
+        if params["timeout"] <= 0:
+            problems.append(
+                Problem(
+                    "timeout_invalid",
+                    f"timeout: {params['timeout']} is no time limit; it has to be 1 second or more.",
+                    details={"field": "timeout", "value": params["timeout"]},
+                )
+            )
+        if params["exclusive"] and params["state"] == State.RELEASED.value:
+            problems.append(
+                Problem(
+                    "options_conflict",
+                    "exclusive goes with state bound only: with state released the list says what to release.",
+                    details={"field": "exclusive"},
+                )
+            )
+        if problems:
+            raise PassthroughError.of(problems)
+        return cls(
+            tuple(selectors),
+            State(params["state"]),
+            driver,
+            GroupPolicy(params["group"]),
+            params["exclusive"],
+            params["persistent"],
+            frozenset(params["force"]),
+            float(params["timeout"]),
+        )
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One device and where it goes."""
+
+    device: PciDevice
+    name: str | None
+    change: Change
+    before: Binding
+    after: Binding
+    persistent: bool
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return self.before != self.after
+
+    def as_result(self) -> dict[str, Any]:
+        """The device in the module's result."""
+        return {
+            "address": str(self.device.address),
+            "name": self.name,
+            "ids": self.device.ids,
+            "iommu_group": self.device.iommu_group,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "persistent": self.persistent,
+        }
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The host as far as a request is concerned."""
+
+    bus: RecallingBus
+    transitions: tuple[Transition, ...]
+    records: DriverRecords
+    boot: BootSettings
+    persistent: tuple[PersistentDevice, ...]
+    """The devices that are to be persistent in the end, other requests' included."""
+
+
+class VfioDevices:
+    """The procedure of the module vfio_devices."""
+
+    def __init__(self, host: Host, request: Request) -> None:
+        self._host = host
+        self._request = request
+
+    def observe(self) -> Observation:
+        """Read the host and choose the devices.
+
+        :raises PassthroughError: what selectors raise (``no_match``, ``identity_mismatch``, …)
+        """
+        records = DriverRecords(StateStore(self._host))
+        bus = RecallingBus(self._host, records)
+        selection = select_all(self._request.selectors, bus)
+        names = {device.address: selector.name for selector, found in selection for device in found if selector.name}
+        asked = merged(selection)
+        boot = BootSettings.observe(self._host)
+        if self._request.state is State.RELEASED:
+            transitions = [self._release(device, names.get(device.address), records) for device in asked]
+        else:
+            if self._request.group is GroupPolicy.INCLUDE:
+                asked = _with_mates(asked, self._request.driver, bus)
+            transitions = [self._bind(device, names.get(device.address)) for device in asked]
+            if self._request.exclusive:
+                listed = {device.address for device in asked}
+                others = [device for device in records.kept_for_guests(bus) if device.address not in listed]
+                transitions += [self._release(device, None, records) for device in others]
+        return Observation(bus, tuple(transitions), records, boot, self._persistent(transitions, boot))
+
+    def _bind(self, device: PciDevice, name: str | None) -> Transition:
+        before = Binding.of(device)
+        driver = self._request.driver
+        after = before if before.driver == driver else Binding(driver, driver)
+        return Transition(device, name, Change.BIND, before, after, self._request.persistent)
+
+    def _release(self, device: PciDevice, name: str | None, records: DriverRecords) -> Transition:
+        before = Binding.of(device)
+        record = records.of(device)
+        first = Binding.from_json(record.before) if record is not None else None
+        after = first if first is not None and not first.is_vfio else Binding(AUTO, None)
+        if not before.is_vfio:
+            after = before  # it is released, whatever driver of the host has it
+        elif before.driver is not None and not is_vfio_driver(before.driver):
+            after = Binding(before.driver, after.driver_override)  # only what keeps it for guests goes
+        return Transition(device, name, Change.RELEASE, before, after, persistent=False)
+
+    def _persistent(self, transitions: Sequence[Transition], boot: BootSettings) -> tuple[PersistentDevice, ...]:
+        """The present persistent devices, less those this request is about (or all), plus those it makes persistent."""
+        concerned = {transition.device.address for transition in transitions}
+        kept = [item for item in boot.devices if not self._request.exclusive and item.address not in concerned]
+        added = [
+            PersistentDevice.of(transition.device, self._request.driver)
+            for transition in transitions
+            if transition.persistent
+        ]
+        return tuple(sorted([*kept, *added]))
+
+    def plan(self, observed: Observation) -> Plan:
+        """All bindings as one transaction: every device is detached before the first is bound.
+
+        :raises PassthroughError: with everything that stands against it
+        """
+        self._refuse(observed)
+        plan = Plan()
+        changing = [transition for transition in observed.transitions if transition.changes]
+        wanted = {transition.after.driver for transition in changing}
+        if self._request.driver in wanted and not self._host.is_dir(f"{DRIVERS}/{self._request.driver}"):
+            plan.add(LoadModule(self._request.driver))
+        pairs = [self._actions(transition, observed.records) for transition in changing]
+        plan.extend(action for detach, _unused in pairs for action in detach)
+        plan.extend(action for _unused, attach in pairs for action in attach)
+        plan.extend(observed.boot.plan(observed.persistent))
+        return plan
+
+    def _actions(self, transition: Transition, records: DriverRecords) -> tuple[list[Action], list[Action]]:
+        """The two steps of a device, detaching it and giving it its driver; either may be empty."""
+        before, after = transition.before, transition.after
+        between = Binding(before.driver if before.driver == after.driver else None, after.driver_override)
+        hang = Hang()
+
+        def step(earlier: Binding, later: Binding) -> list[Action]:
+            if earlier == later:
+                return []
+            record = records.change(transition.device, earlier, later)
+            address = transition.device.address
+            return [Rebind(address, earlier, later, timeout=self._request.timeout, hang=hang, record=record)]
+
+        return step(before, between), step(between, after)
+
+    def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
+        """The devices, each with what it has before and after."""
+        return {"devices": [transition.as_result() for transition in observed.transitions]}
+
+    # -- what stands against it --------------------------------------------------------------------------
+
+    def _refuse(self, observed: Observation) -> None:
+        problems: list[Problem] = []
+        context = GuardContext(self._host, observed.bus)
+        for transition in observed.transitions:
+            if transition.changes:
+                findings = check_device(transition.device, context, transition.change)
+                problems += [
+                    finding.as_problem()
+                    for finding in findings
+                    if not (finding.forcible and finding.code in self._request.force)
+                ]
+        bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
+        problems += unlisted_mates([transition.device for transition in bound], observed.bus)
+        if any(transition.changes for transition in bound):
+            missing = unavailable(self._host, self._request.driver)
+            problems += [missing] if missing is not None else []
+        if observed.persistent and observed.boot.obstacle is not None:
+            problems.append(observed.boot.obstacle)
+        if problems:
+            raise PassthroughError.of(problems)
+
+
+def _with_mates(devices: Sequence[PciDevice], driver: str, bus: RecallingBus) -> list[PciDevice]:
+    """The devices and all that have to go with them, in bus order. A mate that has another VFIO driver keeps it."""
+    found = {device.address: device for device in devices}
+    for device in devices:
+        for mate in mates(device, bus):
+            if mate.driver == driver or not is_vfio_driver(mate.driver):
+                found[mate.address] = mate
+    return [found[address] for address in sorted(found)]
+
+
+def build(host: Host, params: dict[str, Any]) -> VfioDevices:
+    """The procedure for a module's options.
+
+    :raises PassthroughError: with every problem of the options
+    """
+    return VfioDevices(host, Request.from_params(params))

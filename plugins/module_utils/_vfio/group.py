@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The devices of an IOMMU group go to a guest together or not at all.
+
+To the IOMMU the devices of a group are one. The kernel opens a group to user space only while no driver of the host has
+one of its endpoints (drivers/iommu/iommu.c, ``iommu_group_claim_dma_owner``); bridges are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from .._core.errors import Problem
+from .._pci.address import PciAddress
+from .._pci.device import Bus, PciDevice
+from .guards.system_device import platform_part
+from .holders import is_vfio_driver
+
+
+def mates(device: PciDevice, bus: Bus) -> list[PciDevice]:
+    """The other devices of the group that have to go with a device, in bus order.
+
+    Bridges do not. Nor do parts of the platform that have no driver (the memory controller beside Intel's USB
+    controller): nothing uses them, and nothing will.
+    """
+    others = [bus.device(address) for address in device.group_members if address != device.address and address in bus]
+    return [
+        other for other in others if not other.is_bridge and (other.driver is not None or platform_part(other) is None)
+    ]
+
+
+def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
+    """One problem (``group_not_viable``) for each group of which some devices are asked for and others are in the way.
+
+    A mate that is bound to a VFIO driver is not in the way.
+    """
+    groups: dict[int, list[PciDevice]] = {}
+    for device in devices:
+        if device.iommu_group is not None and not device.is_bridge:
+            groups.setdefault(device.iommu_group, []).append(device)
+    problems = []
+    for group, asked in sorted(groups.items()):
+        missing = _missing(asked, {device.address for device in asked}, bus)
+        if missing:
+            names = ", ".join(str(device.address) for device in asked)
+            listed = ", ".join(f"{mate.address} ({mate.ids}, {_driver_of(mate)})" for mate in missing)
+            problems.append(
+                Problem(
+                    "group_not_viable",
+                    f"{names} cannot be given away alone: IOMMU group {group} also has {listed}.",
+                    "List them too, or set group to include; where that is not wanted, another slot may be in a group "
+                    "of its own.",
+                    {
+                        "device": str(asked[0].address),
+                        "iommu_group": group,
+                        "mates": [str(mate.address) for mate in missing],
+                    },
+                )
+            )
+    return problems
+
+
+def _missing(asked: list[PciDevice], listed: Collection[PciAddress], bus: Bus) -> list[PciDevice]:
+    return [mate for mate in mates(asked[0], bus) if mate.address not in listed and not is_vfio_driver(mate.driver)]
+
+
+def _driver_of(device: PciDevice) -> str:
+    return f"driver {device.driver}" if device.driver is not None else "no driver"

@@ -1,0 +1,27 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk the host lives on stays with the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..._pci.device import PciDevice
+from .base import Guard, GuardContext, Reason
+
+
+class BootDisk(Guard):
+    """Root, boot, swap, any mounted file system or active volume, through whatever layers lie in between."""
+
+    code = "boot_disk"
+
+    def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
+        for name in context.topology.block_devices(device):
+            if context.storage.is_partition(name):
+                continue  # its uses are those of its disk, which is here as well
+            uses = context.storage.uses(name)
+            if uses:
+                yield Reason(
+                    f"The host uses the disk {name} behind {device.address}: {'; '.join(uses)}.",
+                    "If the host can do without it, unmount it, switch its swap off, deactivate its volumes.",
+                )

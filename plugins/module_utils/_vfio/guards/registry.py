@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All guards, and the one question they answer together. A new guard is a file beside this one and a line here."""
+
+from __future__ import annotations
+
+from ..._pci.device import PciDevice
+from ..evidence import EvidenceMissing
+from .base import Change, Finding, Guard, GuardContext
+from .boot_disk import BootDisk
+from .bridge import Bridge
+from .console_display import ConsoleDisplay
+from .has_vfs import HasVfs
+from .in_use_by_domain import InUseByDomain
+from .management_network import ManagementNetwork
+from .no_iommu import NoIommu
+from .system_device import SystemDevice
+
+GUARDS: tuple[Guard, ...] = (
+    Bridge(),
+    NoIommu(),
+    SystemDevice(),
+    BootDisk(),
+    ManagementNetwork(),
+    ConsoleDisplay(),
+    InUseByDomain(),
+    HasVfs(),
+)
+
+FORCIBLE_CODES: tuple[str, ...] = tuple(sorted(guard.code for guard in GUARDS if guard.forcible))
+"""What ``force`` accepts."""
+
+
+def check_device(device: PciDevice, context: GuardContext, change: Change = Change.BIND) -> list[Finding]:
+    """Everything that stands against a change of a device, in the order of :data:`GUARDS`.
+
+    A guard whose evidence cannot be read makes a finding that is not ``certain``: a module refuses then just the
+    same, a report says that it does not know.
+    """
+    found = []
+    for guard in GUARDS:
+        if change not in guard.changes:
+            continue
+        address = str(device.address)
+        try:
+            for reason in guard.reasons(device, context):
+                found.append(Finding(guard.code, address, reason.message, reason.remedy, guard.forcible))
+        except EvidenceMissing as error:
+            found.append(
+                Finding(
+                    guard.code,
+                    address,
+                    f"Whether {guard.code} stands against {address} cannot be known: {error}.",
+                    "Run as root (become: true), with what is missing installed.",
+                    guard.forcible,
+                    certain=False,
+                )
+            )
+    return found

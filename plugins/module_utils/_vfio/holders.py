@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which processes have devices open through VFIO: the running virtual machines that use them.
+
+A process opens either the device's group (``/dev/vfio/12``) or the device itself (``/dev/vfio/devices/vfio3``, with
+iommufd, since kernel 6.6). Source: Documentation/driver-api/vfio.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+
+from .._core.host import Host
+from .._pci.device import Bus, PciDevice
+from .evidence import EvidenceMissing
+
+_GROUP = re.compile(r".*/vfio/(?:noiommu-)?(\d+)")
+_CDEV = re.compile(r".*/vfio/devices/(vfio\d+)")
+
+
+def is_vfio_driver(name: str | None) -> bool:
+    """Whether a driver hands devices to user space through VFIO (``vfio-pci``, ``mlx5_vfio_pci``, …)."""
+    return name is not None and "vfio" in name.replace("-", "_").split("_")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a VFIO file open; ``domain`` is the libvirt domain's name when it is such a QEMU."""
+
+    pid: int
+    command: str
+    domain: str | None
+
+    def __str__(self) -> str:
+        if self.domain is not None:
+            return f"the running domain {self.domain} (process {self.pid})"
+        return f"process {self.pid} ({self.command})"
+
+
+class Holders:
+    """The processes that hold VFIO groups and devices. Everything is read on first use and then kept."""
+
+    def __init__(self, host: Host, bus: Bus) -> None:
+        self._host = host
+        self._bus = bus
+
+    def of(self, device: PciDevice) -> list[Holder]:
+        """The processes that use a device or, since a group is owned as a whole, any device of its IOMMU group.
+
+        :raises EvidenceMissing: when other processes' open files cannot be seen, and a VFIO driver is bound
+        """
+        members = [self._bus.device(address) for address in device.group_members if address in self._bus] or [device]
+        if not any(is_vfio_driver(member.driver) for member in members):
+            return []
+        nodes = [str(device.iommu_group)] if device.iommu_group is not None else []
+        nodes += [name for member in members for name in self._host.list_dir(f"{member.path}/vfio-dev")]
+        return sorted({holder for node in nodes for holder in self._by_node.get(node, [])}, key=lambda item: item.pid)
+
+    @cached_property
+    def _by_node(self) -> dict[str, list[Holder]]:
+        # The first process always has files open; where they cannot be seen, nobody else's can.
+        first = [self._host.link_target(f"/proc/1/fd/{name}") for name in self._host.list_dir("/proc/1/fd")]
+        if not any(first):
+            raise EvidenceMissing("the open files of other processes (/proc/*/fd) cannot be read")
+        found: dict[str, list[Holder]] = defaultdict(list)
+        for pid in self._host.list_dir("/proc"):
+            if not pid.isdigit():
+                continue
+            for descriptor in self._host.list_dir(f"/proc/{pid}/fd"):
+                target = self._host.link_target(f"/proc/{pid}/fd/{descriptor}") or ""
+                match = _GROUP.fullmatch(target) or _CDEV.fullmatch(target)
+                if match:
+                    found[match[1]].append(self._holder(int(pid)))
+        return found
+
+    def _holder(self, pid: int) -> Holder:
+        command = self._host.attribute(f"/proc/{pid}/comm") or "?"
+        arguments = (self._host.attribute(f"/proc/{pid}/cmdline") or "").split("\0")
+        for option, value in zip(arguments, arguments[1:]):
+            match = re.match(r"(?:guest=)?([^,=]+)(?:,|$)", value) if option == "-name" else None
+            if match:
+                return Holder(pid, command, match[1])
+        return Holder(pid, command, None)

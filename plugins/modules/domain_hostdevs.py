@@ -1,0 +1,361 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, kvm.passthrough contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: domain_hostdevs
+short_description: Give PCI devices of the host to a libvirt domain
+version_added: "0.1.0"
+description:
+  - >-
+    Adds, changes and removes the C(<hostdev>) elements of PCI devices in the persistent definition of a libvirt
+    domain. The rest of the definition stays as it is, except that libvirt adds PCI controllers to a guest that has
+    no free port.
+  - >-
+    libvirt accepts many wrong hostdevs without a word and fails when the domain is started, or leaves out what it does
+    not understand. This module checks what is asked for before it changes anything, and reports all problems together,
+    each with a code, the device, the option, its value, and what to do. It checks the options, the whole definition
+    as it would be, the schema of the libvirt that is installed on the host, and the host itself. There, the
+    device has to exist and be no bridge, its IOMMU group and its slot have to be complete, no other domain may have it,
+    and it has to be bound to a VFIO driver where O(hostdevs[].managed=false). Afterwards the definition is read back
+    and compared.
+  - >-
+    Elements are changed one by one by libvirt itself, so that a change that somebody else makes to the same domain
+    at the same time is not lost, and secrets in the definition are neither read nor shown.
+requirements:
+  - libvirt 4.10 or newer with its QEMU driver, on the host
+  - the Python modules C(libvirt) and C(lxml) for a Python of the host
+extends_documentation_fragment:
+  - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.actiongroup
+  - kvm.passthrough.selector.grammar
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - The difference shows the hostdev elements, and nothing else of the definition.
+  idempotent:
+    support: full
+options:
+  domain:
+    description:
+      - The name or the UUID of the domain. It has to be persistent.
+    type: str
+    required: true
+  uri:
+    description:
+      - How to reach libvirt's QEMU driver on this host. Other hosts cannot be named; their devices are not seen here.
+    type: str
+    default: qemu:///system
+  state:
+    description:
+      - >-
+        With V(present) the domain has a hostdev for each device of O(hostdevs), with the given settings. Settings
+        that are not given, and the domain's other hostdevs, stay as they are.
+      - With V(absent) the domain has no hostdev for any of these devices. Only O(hostdevs[].device) counts.
+      - >-
+        With V(exact) the PCI hostdevs of the domain are exactly these, and have exactly the given settings;
+        an O(hostdevs[].guest_address) and O(hostdevs[].zpci) that are not given stay as they are.
+        Hostdevs of other kinds (USB, mediated devices, SCSI) and interfaces stay as they are.
+    type: str
+    choices: [present, absent, exact]
+    default: present
+  scope:
+    description:
+      - >-
+        With V(config) the persistent definition is changed, which the domain uses from its next start on.
+        A domain that runs meanwhile keeps running as it is, and RV(restart_required) says so.
+    type: str
+    choices: [config]
+    default: config
+  hostdevs:
+    description:
+      - The devices, and how the guest gets them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      device:
+        description:
+          - >-
+            A selector of the device, as a mapping or a string; the notes describe it. One that means several devices
+            gives all of them the same settings.
+          - With O(state=absent), an address that the host no longer has is accepted too.
+        type: raw
+        required: true
+      managed:
+        description:
+          - >-
+            Whether libvirt binds the device to a VFIO driver when the domain starts, and gives it back to the host's
+            driver when it stops. With V(false), the device has to be bound already
+            (see M(kvm.passthrough.vfio_devices)).
+        type: bool
+        default: true
+      assigned:
+        description:
+          - >-
+            With V(false) the device is taken from the host together with the others, but the guest does not get it
+            (C(<address type='unassigned'/>), libvirt 6.0). Every function of a device whose functions share an IOMMU
+            group has to be listed, so those that the guest shall not have are listed with V(false).
+        type: bool
+        default: true
+      driver_model:
+        description:
+          - The VFIO driver that libvirt binds the device to, where it shall not choose by itself (libvirt 10.0).
+        type: str
+      boot_order:
+        description:
+          - >-
+            The place of the device in the boot order, from 1 on. It excludes C(<boot dev=…/>) in C(<os>), which libvirt
+            adds to a definition that says nothing about booting.
+        type: int
+      rom:
+        description:
+          - The option ROM that the guest sees.
+        type: dict
+        suboptions:
+          enabled:
+            description:
+              - Whether the guest sees a ROM at all (libvirt 4.3).
+            type: bool
+          bar:
+            description:
+              - Whether the device's own ROM is visible in the guest's memory map.
+            type: bool
+          file:
+            description:
+              - A file on the host with a ROM image, to be used instead of the device's own.
+            type: path
+      alias:
+        description:
+          - A name for the device in the definition. It starts with C(ua-), followed by letters, digits, C(-) and C(_).
+        type: str
+      acpi_index:
+        description:
+          - >-
+            The ACPI index of the device, from 1 to 16383, after which the guest names a network interface (C(eno1))
+            (libvirt 7.3).
+        type: int
+      guest_address:
+        description:
+          - >-
+            The PCI address at which the guest sees the device, in any notation of a selector's C(address). A mapping
+            may also have C(multifunction); without it, function 0 of a guest slot with several functions gets it by
+            itself.
+          - When it is not given, libvirt chooses one, and keeps it.
+        type: raw
+      zpci:
+        description:
+          - Identifiers of the PCI function in a guest on IBM Z. When they are not given, libvirt chooses them.
+        type: dict
+        suboptions:
+          uid:
+            description:
+              - The user-defined identifier, hexadecimal, from 0x0001 to 0xffff. A number is its value.
+            type: raw
+          fid:
+            description:
+              - The function identifier, hexadecimal, from 0x00000000 to 0xffffffff. A number is its value.
+            type: raw
+seealso:
+  - module: kvm.passthrough.pci_device_info
+  - module: kvm.passthrough.vfio_devices
+  - name: Domain XML format, host device assignment
+    description: libvirt's description of the element.
+    link: https://libvirt.org/formatdomain.html#host-device-assignment
+author:
+  - kvm.passthrough contributors (@kvm-passthrough)
+"""
+
+EXAMPLES = r"""
+- name: Give a virtual function to a domain
+  kvm.passthrough.domain_hostdevs:
+    domain: web01
+    hostdevs:
+      - device:
+          address: "0000:01:10.0"
+          expect:
+            vendor_id: "8086"
+            device_id: "10ca"
+  become: true
+
+- name: Give functions 0 and 3 of a card with four functions to a domain, and withhold 1 and 2
+  kvm.passthrough.domain_hostdevs:
+    domain: web01
+    hostdevs:
+      - device: "0001:09:00.0"
+        guest_address: "05:00.0"
+      - device: "0001:09:00.1"
+        assigned: false
+      - device: "0001:09:00.2"
+        assigned: false
+      - device: "0001:09:00.3"
+        guest_address: "05:00.3"
+  become: true
+
+- name: Let the domain have this graphics card and no other PCI device of the host
+  kvm.passthrough.domain_hostdevs:
+    domain: workstation
+    state: exact
+    hostdevs:
+      - device:
+          address: "0a:00.0"
+        rom:
+          file: /usr/share/vgabios/card.rom
+      - device:
+          address: "0a:00.1"
+  become: true
+
+- name: Take every PCI device from a domain
+  kvm.passthrough.domain_hostdevs:
+    domain: web01
+    state: exact
+    hostdevs: []
+  become: true
+"""
+
+RETURN = r"""
+domain:
+  description: The domain.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      returned: success
+      type: str
+      sample: web01
+    uuid:
+      description: Its UUID.
+      returned: success
+      type: str
+      sample: 5e8a0f66-2b1f-4a3f-9d65-1f2a3c4d5e6f
+    active:
+      description: Whether it runs.
+      returned: success
+      type: bool
+      sample: false
+hostdevs:
+  description:
+    - The PCI hostdevs that the definition then has, in the order of their addresses, with what is said about each.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The address of the device on the host.
+      returned: success
+      type: str
+      sample: "0000:01:10.0"
+    managed:
+      description: Whether libvirt binds the device by itself.
+      returned: success
+      type: bool
+      sample: true
+    assigned:
+      description: Whether the guest gets the device.
+      returned: success
+      type: bool
+      sample: true
+    guest_address:
+      description:
+        - >-
+          Where the guest sees the device. It is null for a device that the guest does not get, and as long as
+          libvirt has not chosen an address.
+      returned: success
+      type: str
+      sample: "0000:05:00.0"
+    multifunction:
+      description: Whether the definition says that the guest's slot has several functions.
+      returned: when the definition says it
+      type: bool
+      sample: true
+    driver_model:
+      description: The VFIO driver that libvirt shall use.
+      returned: when the definition says it
+      type: str
+      sample: mlx5_vfio_pci
+    boot_order:
+      description: The place in the boot order.
+      returned: when the definition says it
+      type: int
+      sample: 1
+    rom:
+      description: The settings C(enabled), C(bar) and C(file) of the option ROM that the definition has.
+      returned: when the definition says it
+      type: dict
+      sample: {bar: false}
+    alias:
+      description: The alias.
+      returned: when the definition says it
+      type: str
+      sample: ua-uplink
+    acpi_index:
+      description: The ACPI index.
+      returned: when the definition says it
+      type: int
+      sample: 7
+    zpci:
+      description: The identifiers C(uid) and C(fid) on IBM Z, in hexadecimal.
+      returned: when the definition says it
+      type: dict
+      sample: {uid: "0x0001", fid: "0x00000000"}
+actions:
+  description: What was done, or in check mode would be done, in this order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    description:
+      description: The step in words.
+      returned: success
+      type: str
+      sample: add 0000:01:10.0 to the domain web01
+    target:
+      description: What is changed.
+      returned: success
+      type: str
+      sample: domain web01, hostdev 0000:01:10.0
+    before:
+      description: The element before the step, or null.
+      returned: success
+      type: str
+      sample: null
+    after:
+      description: The element after the step, as it is handed to libvirt, or null.
+      returned: success
+      type: str
+      sample: |-
+        <hostdev mode="subsystem" type="pci" managed="yes">
+          <source>
+            <address domain="0x0000" bus="0x01" slot="0x10" function="0x0"/>
+          </source>
+        </hostdev>
+restart_required:
+  description:
+    - Whether the domain runs with other PCI hostdevs than are asked for, until it is shut down and started again.
+  returned: success
+  type: bool
+  sample: false
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import require_python, run_procedure
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import PACKAGES, PYTHON_MODULES
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    require_python(module, PYTHON_MODULES, PACKAGES)
+    run_procedure(module, lambda host: build(host, module.params), name="domain_hostdevs")
+
+
+if __name__ == "__main__":
+    main()

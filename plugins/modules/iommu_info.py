@@ -1,0 +1,334 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, kvm.passthrough contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: iommu_info
+short_description: Tell whether a host has an active IOMMU and, if not, why and what to do
+version_added: "0.1.0"
+description:
+  - Tells whether the IOMMU is active, switched off by a kernel parameter, left off by the kernel's default, or not
+    offered by the firmware, with the evidence for it, and names the kernel parameters that this host needs.
+  - Lists everything else that stands against PCI passthrough on this host by code, with severity and remedy.
+  - It goes by what firmware and kernel show, never by the name of the processor alone. It knows Intel VT-d and AMD-Vi.
+    On other platforms the state is V(unknown), and it says so.
+author:
+  - kvm.passthrough contributors (@kvm-passthrough)
+extends_documentation_fragment:
+  - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.info_module
+  - kvm.passthrough.attributes.actiongroup
+options:
+  groups:
+    description:
+      - Whether to list every IOMMU group with its devices in RV(groups).
+    type: bool
+    default: false
+notes:
+  - Run it as root. Without root rights it answers what it can; RV(unreadable) lists what it could not read.
+seealso:
+  - module: kvm.passthrough.pci_device_info
+  - module: kvm.passthrough.kernel_parameters
+"""
+
+EXAMPLES = r"""
+# At a shell: ansible kvm_hosts -b -m kvm.passthrough.iommu_info
+
+- name: Look at the IOMMU
+  kvm.passthrough.iommu_info:
+  become: true
+  register: iommu
+
+- name: Switch it on where a kernel parameter does it
+  kvm.passthrough.kernel_parameters:
+    present: "{{ iommu.recommended_parameters }}"
+    absent: "{{ iommu.parameters_to_remove }}"
+  become: true
+  when: (iommu.recommended_parameters + iommu.parameters_to_remove) | length > 0
+
+- name: Refuse hosts on which passthrough is not possible
+  ansible.builtin.assert:
+    that: iommu.blockers | selectattr('severity', 'equalto', 'error') | length == 0
+    fail_msg: "{{ iommu.msg }}"
+
+- name: List the IOMMU groups
+  kvm.passthrough.iommu_info:
+    groups: true
+  become: true
+"""
+
+RETURN = r"""
+msg:
+  description: The answer in a sentence or two.
+  returned: success
+  type: str
+  sample: >-
+    The IOMMU (Intel VT-d) is active: 2 units, 15 groups, interrupt remapping on. Nothing stands against passthrough.
+state:
+  description:
+    - V(active) when the kernel has the IOMMU at work.
+    - V(disabled_by_parameter) when a parameter of the running kernel switches it off.
+    - V(disabled_by_default) when the kernel would use it only if it were told to.
+    - V(disabled_in_firmware) when the firmware does not describe an IOMMU. It is switched off there, or there is none.
+    - V(unsupported) when the running kernel was built without the driver.
+    - V(unknown) when none of these can be shown.
+  returned: success
+  type: str
+  sample: active
+platform:
+  description: The kind of IOMMU, V(intel_vtd) or V(amd_vi), or null when neither kernel nor firmware show its kind.
+  returned: success
+  type: str
+  sample: intel_vtd
+platform_name:
+  description: The kind of IOMMU in words, or null.
+  returned: success
+  type: str
+  sample: Intel VT-d
+evidence:
+  description: What the state was concluded from.
+  returned: success
+  type: list
+  elements: str
+  sample: ["the kernel drives 1 IOMMU unit: dmar0"]
+recommended_parameters:
+  description:
+    - Kernel parameters to set so that the IOMMU becomes active, for
+      O(kvm.passthrough.kernel_parameters#module:present). Empty when none is needed or none would help.
+    - When a parameter says other things besides, these are kept in the value.
+  returned: success
+  type: list
+  elements: str
+  sample: [intel_iommu=on]
+parameters_to_remove:
+  description:
+    - Kernel parameters to remove so that the IOMMU becomes active, for
+      O(kvm.passthrough.kernel_parameters#module:absent).
+  returned: success
+  type: list
+  elements: str
+  sample: [amd_iommu=off]
+running_parameters:
+  description: The parameters of the running kernel that have to do with IOMMU, VFIO and KVM.
+  returned: success
+  type: list
+  elements: str
+  sample: [intel_iommu=on]
+blockers:
+  description: What stands against passthrough, errors first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    code:
+      description:
+        - What it is. V(iommu_disabled_by_parameter), V(iommu_disabled_by_default), V(iommu_disabled_in_firmware),
+          V(iommu_unsupported), V(iommu_not_started), V(iommu_state_unknown), V(unknown_platform), V(no_iommu_groups),
+          V(no_interrupt_remapping), V(unsafe_interrupts), V(reserved_region), V(contradicting_parameters),
+          V(parameter_without_effect), V(vfio_pci_missing), V(kernel_modules_missing), V(no_virtualization) or
+          V(no_kvm).
+      type: str
+    severity:
+      description:
+        - V(error) when no device of this host can be given to a guest because of it, V(warning) otherwise.
+      type: str
+    message:
+      description: What was found.
+      type: str
+    remedy:
+      description: What to do about it.
+      type: str
+    devices:
+      description: The PCI addresses it concerns. Empty when it concerns all.
+      type: list
+      elements: str
+architecture:
+  description: The architecture of the running kernel.
+  returned: success
+  type: str
+  sample: x86_64
+kernel:
+  description: The release of the running kernel.
+  returned: success
+  type: str
+  sample: 6.1.0-28-amd64
+cpu:
+  description: The processor.
+  returned: success
+  type: dict
+  contains:
+    vendor:
+      description: The vendor the processor names, or null.
+      type: str
+      sample: GenuineIntel
+    virtualization:
+      description: The flag of its virtualization extension, V(vmx) or V(svm), or null when it offers none.
+      type: str
+      sample: vmx
+    is_virtual_machine:
+      description: Whether the host is itself a virtual machine.
+      type: bool
+firmware:
+  description: What the firmware offers.
+  returned: success
+  type: dict
+  contains:
+    acpi:
+      description: Whether ACPI tables can be seen.
+      type: bool
+    iommu_tables:
+      description: Which tables that describe an IOMMU are there.
+      type: list
+      elements: str
+      sample: [DMAR]
+    dmar_flags:
+      description: The flags of the DMAR table, on Intel VT-d and when it can be read.
+      type: str
+      sample: "0x01"
+    interrupt_remapping:
+      description: Whether the DMAR table allows interrupt remapping, on Intel VT-d and when it can be read.
+      type: bool
+units:
+  description: The IOMMUs the kernel drives, with what their registers say.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name in C(/sys/class/iommu).
+      type: str
+      sample: dmar0
+    devices:
+      description: How many devices are behind it.
+      type: int
+    cap:
+      description: The capability register.
+      type: str
+      sample: "0xd2008c22260286"
+    ecap:
+      description: The extended capability register (Intel VT-d).
+      type: str
+      sample: "0xf00f5a"
+    address:
+      description: The physical address of its registers (Intel VT-d).
+      type: str
+      sample: fed90000
+    version:
+      description: The version of its architecture (Intel VT-d).
+      type: str
+      sample: "1:0"
+    features:
+      description: The extended features register (AMD-Vi).
+      type: str
+      sample: "0x29d3"
+    interrupt_remapping:
+      description: Whether the unit can remap interrupts (Intel VT-d).
+      type: bool
+interrupt_remapping:
+  description: Interrupt remapping, without which VFIO refuses devices.
+  returned: success
+  type: dict
+  contains:
+    supported:
+      description: Whether hardware and firmware can do it, or null when that is not known.
+      type: bool
+    enabled:
+      description: Whether it is on, or null when that is not known.
+      type: bool
+    evidence:
+      description: What this was concluded from.
+      type: list
+      elements: str
+    allow_unsafe_interrupts:
+      description: Whether VFIO was told to do without it.
+      type: bool
+group_count:
+  description: How many IOMMU groups there are.
+  returned: success
+  type: int
+  sample: 15
+group_types:
+  description: How many groups there are of each type. Empty before Linux 5.11.
+  returned: success
+  type: dict
+  sample: {DMA-FQ: 15}
+groups:
+  description: The IOMMU groups.
+  returned: when O(groups=true)
+  type: list
+  elements: dict
+  contains:
+    number:
+      description: The number of the group. It changes between boots.
+      type: int
+    type:
+      description: The type of the default domain, null before Linux 5.11.
+      type: str
+      sample: DMA-FQ
+    devices:
+      description: The addresses of the PCI devices in the group.
+      type: list
+      elements: str
+      sample: ["0000:01:10.0"]
+    viable:
+      description: Whether VFIO could use the group as it is, since no driver of the host holds an endpoint in it.
+      type: bool
+    bound_to_host:
+      description: The endpoints that drivers of the host hold, with C(address) and C(driver).
+      type: list
+      elements: dict
+    reserved_regions:
+      description: The reserved regions, with C(start), C(end) and C(type).
+      type: list
+      elements: dict
+vfio_pci:
+  description: The driver vfio-pci.
+  returned: success
+  type: dict
+  contains:
+    loaded:
+      description: Whether it is at work.
+      type: bool
+    built_in:
+      description: Whether it is part of the kernel.
+      type: bool
+    available:
+      description: Whether the running kernel has it at all, or null when its list of modules is not there.
+      type: bool
+kvm:
+  description: Whether C(/dev/kvm) is there.
+  returned: success
+  type: bool
+lockdown:
+  description: The kernel's lockdown mode (V(none), V(integrity), V(confidentiality)), or null when it has none.
+  returned: success
+  type: str
+  sample: none
+unreadable:
+  description: What is there but could not be read, most often for want of root rights.
+  returned: success
+  type: list
+  elements: str
+  sample: [/sys/firmware/acpi/tables/DMAR]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._core.module import run_query
+from ..module_utils._iommu.report import iommu_report
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"groups": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
+    run_query(module, lambda host: iommu_report(host, with_groups=module.params["groups"]))
+
+
+if __name__ == "__main__":
+    main()

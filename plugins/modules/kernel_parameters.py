@@ -1,0 +1,285 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, kvm.passthrough contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kernel_parameters
+short_description: Set and remove kernel parameters in the boot loader of the host
+version_added: "0.1.0"
+author:
+  - kvm.passthrough contributors (@kvm-passthrough)
+description:
+  - Sets and removes parameters of the Linux kernel in the settings of the boot loader, and in every boot entry made
+    from them.
+  - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg), as Debian and Ubuntu have
+    it. On a host that boots with anything else it fails and says what it found; it never reports success where nothing
+    was done.
+  - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
+    the assignment that is in effect. Comments, unrelated settings and other parameters stay as they are. The result of
+    an edit is evaluated by a shell before it is written.
+  - C(grub.cfg) is generated beside the one in use, every entry in it is inspected, and then it is swapped in.
+    When anything fails, the settings and C(grub.cfg) are restored byte for byte.
+  - It never reboots the host. RV(reboot_required) says whether the running kernel still lacks what was asked for.
+extends_documentation_fragment:
+  - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.actiongroup
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: partial
+    details:
+      - The files with settings are shown in full, and of C(grub.cfg) the command lines of the entries that change.
+  idempotent:
+    support: full
+options:
+  present:
+    description:
+      - Parameters to set, in the kernel's own spelling, V(name) or V(name=value).
+      - A parameter replaces all other values of that name. To have several values of one name, such as
+        V(console=tty0) and V(console=ttyS0), give all of them; their order counts.
+      - A name is matched as a whole. As in the kernel, a dash and an underscore in it are the same.
+      - A value with spaces has to be in double quotes, as in V(dyndbg="file drivers/vfio/* +p").
+        Line breaks, control characters, and characters with a meaning to the shell or to GRUB are refused.
+      - A name that is set already keeps its place. A new one is added to C(GRUB_CMDLINE_LINUX_DEFAULT), which
+        recovery entries do not have.
+    type: list
+    elements: str
+    default: []
+  absent:
+    description:
+      - Parameters to remove. V(name) removes all values of that name, V(name=value) removes exactly that one.
+      - The same name must not be in O(present), too.
+    type: list
+    elements: str
+    default: []
+  bootloader:
+    description:
+      - V(auto) takes the boot loader that provably started the running system.
+      - V(grub) takes GRUB 2 without that proof, for a host that was started by C(kexec) or directly by an emulator.
+        A host that provably boots with another boot loader is refused all the same.
+    type: str
+    choices:
+      - auto
+      - grub
+    default: auto
+notes:
+  - A parameter that contradicts O(present), such as C(intel_iommu=off), is replaced wherever it is in effect,
+    recovery entries included.
+  - >-
+    On the command line of C(ansible), a value with a comma needs the JSON form,
+    as in C(-a '{"present": ["console=ttyS0,115200"]}').
+  - The generator is C(grub-mkconfig), which C(update-grub) calls on Debian and Ubuntu. A host on which C(update-grub)
+    was replaced by something that does more has to run that itself afterwards.
+seealso:
+  - module: kvm.passthrough.iommu_info
+    description: Tells which parameters a host needs, if any.
+"""
+
+EXAMPLES = r"""
+- name: Switch the IOMMU on, with direct mapping for devices of the host
+  kvm.passthrough.kernel_parameters:
+    present:
+      - intel_iommu=on
+      - iommu=pt
+  become: true
+  register: parameters
+
+- name: Reboot when the running kernel lacks them
+  ansible.builtin.reboot:
+  become: true
+  when: parameters.reboot_required
+
+- name: Two consoles, of which the last one is /dev/console, and no splash screen
+  kvm.passthrough.kernel_parameters:
+    present:
+      - console=tty0
+      - console=ttyS0,115200
+    absent:
+      - splash
+  become: true
+
+- name: Remove one value, and keep other values of that name
+  kvm.passthrough.kernel_parameters:
+    absent:
+      - console=ttyS1
+  become: true
+"""
+
+RETURN = r"""
+bootloader:
+  description: The boot loader of the host, and what proves it.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name, as in O(bootloader).
+      type: str
+    evidence:
+      description: What was found.
+      type: list
+      elements: str
+  sample:
+    name: grub
+    evidence:
+      - /proc/cmdline has BOOT_IMAGE=/boot/vmlinuz-6.12.48+deb13-amd64, a kernel of /boot/grub/grub.cfg
+configured:
+  description: The parameters the settings give to boot entries.
+  returned: success
+  type: dict
+  contains:
+    before:
+      description: As they were.
+      type: dict
+      contains: &configured
+        normal:
+          description: For normal entries.
+          type: str
+        recovery:
+          description: For recovery entries.
+          type: str
+    after:
+      description: As they are after the run, or would be in check mode.
+      type: dict
+      contains: *configured
+  sample:
+    before:
+      normal: console=tty0 quiet intel_iommu=off
+      recovery: console=tty0
+    after:
+      normal: console=tty0 quiet intel_iommu=on iommu=pt
+      recovery: console=tty0
+entries:
+  description: Every entry that boots a Linux kernel.
+  returned: success
+  type: dict
+  contains:
+    before:
+      description: As they were.
+      type: list
+      elements: dict
+      contains: &entry
+        title:
+          description: Its title in the menu.
+          type: str
+        kernel:
+          description: The kernel file, as the boot loader names it.
+          type: str
+        command_line:
+          description: What the kernel is handed.
+          type: str
+        recovery:
+          description: Whether it is a recovery entry.
+          type: bool
+        generated:
+          description:
+            - Whether it is made from the settings.
+            - Others, written by hand or for another system, are never changed.
+          type: bool
+    after:
+      description:
+        - The same entries as they are after the run, or would be in check mode.
+        - A kernel that was installed without its entry is not among them, although the run adds its entry.
+      type: list
+      elements: dict
+      contains: *entry
+  sample:
+    before:
+      - title: Debian GNU/Linux
+        kernel: /boot/vmlinuz-6.12.48+deb13-amd64
+        command_line: root=UUID=0a1b ro quiet intel_iommu=off
+        recovery: false
+        generated: true
+    after:
+      - title: Debian GNU/Linux
+        kernel: /boot/vmlinuz-6.12.48+deb13-amd64
+        command_line: root=UUID=0a1b ro quiet intel_iommu=on
+        recovery: false
+        generated: true
+running:
+  description: The command line of the running kernel.
+  returned: success
+  type: str
+  sample: BOOT_IMAGE=/boot/vmlinuz-6.12.48+deb13-amd64 root=UUID=0a1b ro quiet intel_iommu=off
+reboot_required:
+  description:
+    - Whether the running kernel was started without something in O(present) or with something in O(absent).
+    - It does not depend on whether this run changed anything.
+  returned: success
+  type: bool
+  sample: true
+actions:
+  description: What was done, or in check mode would be done, in order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    description:
+      description: The step in words.
+      type: str
+    target:
+      description: The file that is changed.
+      type: str
+    before:
+      description: What was there before. For boot entries, the command lines that change.
+      type: raw
+    after:
+      description: What is there afterwards.
+      type: raw
+  sample:
+    - description: change the kernel parameters in /etc/default/grub
+      target: /etc/default/grub
+      before: present
+      after: changed
+problems:
+  description: Everything that is wrong, when the module fails.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: What kind of problem it is, for programs.
+      type: str
+    message:
+      description: What is wrong, with which value, and why.
+      type: str
+    remedy:
+      description: What to do about it.
+      type: str
+  sample:
+    - code: invalid_parameter
+      message: >-
+        present: 'iommu=pt;reboot' is not a kernel parameter this module sets or removes: ; has a meaning of its own to
+        the shell or to GRUB.
+      field: present
+      value: iommu=pt;reboot
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._boot.detect import AUTO, LOADERS
+from ..module_utils._boot.parameters import build
+from ..module_utils._core.module import run_procedure
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "present": {"type": "list", "elements": "str", "default": []},
+            "absent": {"type": "list", "elements": "str", "default": []},
+            "bootloader": {"type": "str", "choices": [AUTO, *LOADERS], "default": AUTO},
+        },
+        supports_check_mode=True,
+    )
+    run_procedure(
+        module,
+        lambda host: build(host, module.params["present"], module.params["absent"], module.params["bootloader"]),
+        name="kernel_parameters",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, kvm.passthrough contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vfio_devices
+short_description: Give PCI devices to guests, or back to the host
+version_added: "0.1.0"
+author:
+  - kvm.passthrough contributors (@kvm-passthrough)
+description:
+  - >-
+    Binds PCI devices to C(vfio-pci), so that virtual machines can use them, or gives them back to the driver they had.
+    It does so now, and with O(persistent=true) at every boot, before the host's own driver can have them.
+  - >-
+    All devices of a run are one transaction. Everything that stands against it is reported before anything is
+    touched; when a step fails, all devices are brought back to what they had.
+  - >-
+    A device is refused when the host cannot do without it. The reasons have codes, which are in RV(ignore:problems).
+    V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers;
+    V(management_network) that it carries an address, a default route or the SSH connection of the host, through
+    whatever is stacked on its interface; V(console_display) that the host booted with it as its display;
+    V(in_use_by_domain) that a running virtual machine uses it; V(has_vfs) that it is a physical function with virtual
+    functions; V(system_device) that it is a part of the platform, such as a memory controller; V(bridge) that it is a
+    PCI bridge; V(no_iommu) that it is in no IOMMU group; V(group_not_viable) that others of its IOMMU group are not
+    listed.
+  - >-
+    The kernel is told by C(driver_override), per device, so identical devices are told apart and no vendor and device
+    ids are claimed as a whole.
+extends_documentation_fragment:
+  - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.actiongroup
+  - kvm.passthrough.selector
+  - kvm.passthrough.selector.grammar
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  devices:
+    description:
+      - The devices of O(state), as a list of selectors. The notes describe what a selector is.
+      - >-
+        An empty list is of use with O(exclusive=true), which then gives back everything.
+      - >-
+        A device that this module took from the host is still found by the network interface and the MAC address
+        it had there.
+    type: list
+    elements: raw
+    required: true
+  state:
+    description:
+      - With V(bound), the devices are bound to O(driver).
+      - >-
+        With V(released), they go back to the driver they had before this collection bound them, or to the one the
+        kernel chooses where this collection did not bind them, and are no longer bound at boot.
+    type: str
+    choices: [bound, released]
+    default: bound
+  driver:
+    description:
+      - >-
+        The VFIO driver to bind to. Beside V(vfio-pci) this may be the name of a variant driver for the device,
+        such as V(mlx5_vfio_pci).
+    type: str
+    default: vfio-pci
+  exclusive:
+    description:
+      - >-
+        Also release every device that this collection bound before and O(devices) does not name.
+        Devices that somebody else bound are left alone.
+      - Only with O(state=bound).
+    type: bool
+    default: false
+  group:
+    description:
+      - >-
+        What becomes of the other devices of an IOMMU group (bridges aside), which cannot be used by the host and
+        a guest at the same time.
+      - With V(require), they have to be listed or bound to a VFIO driver already; an error names those that are not.
+      - With V(include), they are taken as well, unless something stands against one of them.
+    type: str
+    choices: [require, include]
+    default: require
+  persistent:
+    description:
+      - >-
+        Whether the devices are bound at every boot, too. That takes udev rules, which match address and ids of each
+        device, and an initramfs that has these rules and the driver; initramfs-tools is supported (Debian, Ubuntu),
+        and so is a host that uses no initramfs.
+      - With V(false), the devices keep their binding until the next boot, and rules for them are removed.
+    type: bool
+    default: true
+  force:
+    description:
+      - Codes of reasons to go ahead all the same. What has no code here cannot be forced.
+    type: list
+    elements: str
+    choices:
+      - boot_disk
+      - console_display
+      - has_vfs
+      - in_use_by_domain
+      - management_network
+      - system_device
+    default: []
+  timeout:
+    description:
+      - >-
+        How many seconds a driver may take to let go of a device or to take it. When it takes longer, the module fails
+        with RV(ignore:reboot_required=true) and leaves that device as it is.
+    type: int
+    default: 60
+seealso:
+  - module: kvm.passthrough.iommu_info
+  - module: kvm.passthrough.pci_device_info
+  - module: kvm.passthrough.kernel_parameters
+"""
+
+EXAMPLES = r"""
+- name: Two virtual functions for guests, now and at every boot
+  kvm.passthrough.vfio_devices:
+    devices:
+      - pf: {address: "0000:01:00.0"}
+        vf: [0, 1]
+  become: true
+
+- name: A graphics card with its audio function, and nothing else any more
+  kvm.passthrough.vfio_devices:
+    devices:
+      - name: gpu
+        address: "0000:0b:00.0"
+        expect: {vendor_id: "10de", device_id: "2484"}
+    group: include
+    exclusive: true
+  become: true
+
+- name: The card whose display the host booted with, reached by SSH anyway
+  kvm.passthrough.vfio_devices:
+    devices: ["0000:0b:00.0", "0000:0b:00.1"]
+    force: [console_display]
+  become: true
+
+- name: Back to the host
+  kvm.passthrough.vfio_devices:
+    devices:
+      - interface: enp1s0f1
+    state: released
+  become: true
+"""
+
+RETURN = r"""
+devices:
+  description: >-
+    The devices of this run in the order of their addresses (then those that O(exclusive=true) releases). In check mode
+    it is what a run would return.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The PCI address.
+      type: str
+      sample: "0000:01:10.0"
+    name:
+      description: The name its selector has, or null.
+      type: str
+      sample: uplink
+    ids:
+      description: Vendor and device id.
+      type: str
+      sample: "8086:10ca"
+    iommu_group:
+      description: The number of its IOMMU group, which may be another one after the next boot; null without a group.
+      type: int
+      sample: 15
+    before:
+      description: What it had before.
+      type: dict
+      contains: &binding
+        driver:
+          description: >-
+            The driver it is bound to, or null. V(auto) stands for whichever driver the kernel chooses by the ids of
+            a released device.
+          type: str
+          sample: igbvf
+        driver_override:
+          description: The only driver that may have it; null when any may that knows its ids.
+          type: str
+          sample: vfio-pci
+    after:
+      description: What it has now.
+      type: dict
+      contains: *binding
+    persistent:
+      description: Whether it is bound at every boot.
+      type: bool
+      sample: true
+actions:
+  description: The steps of the run in their order, the same in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    description:
+      description: What is done.
+      type: str
+      sample: bind 0000:01:10.0 to vfio-pci
+    target:
+      description: What is changed, a PCI address, a driver or a file.
+      type: str
+      sample: "0000:01:10.0"
+    before:
+      description: What was there before.
+      type: raw
+      sample: {driver: null, driver_override: vfio-pci}
+    after:
+      description: What is there afterwards.
+      type: raw
+      sample: {driver: vfio-pci, driver_override: vfio-pci}
+problems:
+  description: Everything that stands against the request, or what went wrong.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: What kind of problem it is, for programs.
+      type: str
+      sample: boot_disk
+    message:
+      description: What is wrong, with which value, and why.
+      type: str
+      sample: "The host uses the disk nvme0n1 behind 0000:03:00.0: mounted at / (vg-root on nvme0n1p3)."
+    remedy:
+      description: What to do about it.
+      type: str
+    device:
+      description: The PCI address of the device, for problems that are about one.
+      type: str
+      sample: "0000:03:00.0"
+    forcible:
+      description: Whether O(force) can overrule it, for reasons of the host against a device.
+      type: bool
+      sample: true
+reboot_required:
+  description:
+    - The kernel did not finish what it was told in O(timeout) seconds. The device hangs until the host is rebooted.
+  returned: failure, when that is so
+  type: bool
+  sample: true
+failed_action:
+  description: The step that failed, in words; null when all steps were made but did not hold.
+  returned: failure, after something was changed
+  type: str
+  sample: bind 0000:01:10.0 to vfio-pci
+undone:
+  description: The steps that were undone, in words, in that order.
+  returned: failure, after something was changed
+  type: list
+  elements: str
+not_undone:
+  description: The steps that could not be undone, with the reason.
+  returned: failure, after something was changed
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._core.module import run_procedure
+from ..module_utils._pci.selector import selector_argument
+from ..module_utils._vfio.devices import build
+from ..module_utils._vfio.guards.registry import FORCIBLE_CODES
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": selector_argument(),
+            "state": {"type": "str", "choices": ["bound", "released"], "default": "bound"},
+            "driver": {"type": "str", "default": "vfio-pci"},
+            "exclusive": {"type": "bool", "default": False},
+            "group": {"type": "str", "choices": ["require", "include"], "default": "require"},
+            "persistent": {"type": "bool", "default": True},
+            "force": {"type": "list", "elements": "str", "choices": list(FORCIBLE_CODES), "default": []},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    run_procedure(module, lambda host: build(host, module.params), name="vfio_devices")
+
+
+if __name__ == "__main__":
+    main()

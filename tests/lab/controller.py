@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible as an operator runs it, against a machine of the lab, with results a test can look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests import lab
+from tests.lab.run import LabError
+
+HERE = Path(__file__).resolve().parent
+
+# An emulated host takes 3-5 s per task, and update-initramfs minutes.
+RUN_LIMIT = 1500.0
+
+Execute = Callable[[Sequence[str], Mapping[str, str], float], tuple[int, str]]
+"""Runs a program with an environment for at most so many seconds; returns its exit status and all it printed."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task ended on one host."""
+
+    task: str
+    action: str
+    host: str
+    status: str
+    result: dict[str, Any]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the task changed, or in check mode would change, something."""
+        return bool(self.result.get("changed"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one call of Ansible ended: exit status, what a person saw, and every task's result."""
+
+    rc: int
+    output: str
+    tasks: list[TaskResult]
+
+    def of(self, action: str) -> list[TaskResult]:
+        """The results of one module, by its short or full name, skipped ones left out."""
+        short = action.split(".")[-1]
+        return [task for task in self.tasks if task.action.split(".")[-1] == short and task.status != "skipped"]
+
+    @property
+    def only(self) -> TaskResult:
+        """The result of a call that ran exactly one task."""
+        assert len(self.tasks) == 1, self.output
+        return self.tasks[0]
+
+
+def execute_quietly(argv: Sequence[str], environment: Mapping[str, str], limit: float) -> tuple[int, str]:
+    """The :data:`Execute` for tests: nothing is shown while it runs."""
+    done = subprocess.run(
+        argv,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=limit,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+class Controller:
+    """Runs ``ansible`` and ``ansible-playbook`` against a machine of the lab, with the collection where make put it."""
+
+    def __init__(
+        self,
+        machine: lab.Machine,
+        *,
+        inventories: Sequence[Path] = (),
+        config: Path = HERE / "ansible.cfg",
+        execute: Execute = execute_quietly,
+    ) -> None:
+        """:param inventories: further inventories beside the machine's own, which only says how it is reached"""
+        self.inventories = (machine.inventory, *inventories)
+        self._config = config
+        self._execute = execute
+
+    def _environment(self, record: Path) -> dict[str, str]:
+        """This collection, no configuration of the user's, and results written down."""
+        if "ANSIBLE_COLLECTIONS_PATH" not in os.environ:
+            raise LabError(
+                "ANSIBLE_COLLECTIONS_PATH is not set: start this through make, which puts the collection there"
+            )
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+            "ANSIBLE_CONFIG": str(self._config),
+            "ANSIBLE_COLLECTIONS_PATH": os.environ["ANSIBLE_COLLECTIONS_PATH"],
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "record",
+            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "True",
+            "KVM_PASSTHROUGH_RECORD": str(record),
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def module(
+        self, name: str, arguments: Mapping[str, Any] | str = "", *, check: bool = False, become: bool = True
+    ) -> TaskResult:
+        """Run one module ad hoc, of this collection or by its full name; ``arguments`` as typed, or a mapping."""
+        words = ["-m", name if "." in name else f"kvm.passthrough.{name}"]
+        if arguments:
+            words += ["-a", arguments if isinstance(arguments, str) else json.dumps(arguments)]
+        words += ["-b"] if become else []
+        words += ["--check"] if check else []
+        return self.run("ansible", "kvm_hosts", *words).only
+
+    def playbook(self, name: str, *words: str, check: bool = False) -> Run:
+        """Run a playbook of this collection (``site``)."""
+        return self.run("ansible-playbook", f"kvm.passthrough.{name}", *(["--check"] if check else []), *words)
+
+    def run(self, program: str, *words: str, limit: float = RUN_LIMIT) -> Run:
+        """Run a program of Ansible's from this Python's environment for at most ``limit`` seconds."""
+        inventories = [word for path in self.inventories for word in ("-i", str(path))]
+        argv = [str(Path(sys.executable).parent / program), *inventories, *words]
+        with tempfile.TemporaryDirectory(prefix="kvm-passthrough-record-") as directory:
+            record = Path(directory) / "tasks.jsonl"
+            status, output = self._execute(argv, self._environment(record), limit)
+            lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+        return Run(status, output, [TaskResult(**json.loads(line)) for line in lines])

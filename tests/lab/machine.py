@@ -1,0 +1,383 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A running lab host: starting, reaching and ending it.
+
+Each machine has a directory below ``<cache>/run`` (its disk, logs, inventory) and one for
+its sockets, with a short name, because the name of a Unix socket is limited to 107 bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from . import cache, guest, intel, inventory
+from .qemu import Qemu
+from .qmp import Qmp
+from .run import LabError, require_tool, run, say, tail
+
+USER = "ops"
+BOOT_TIMEOUT = 600
+_RESTORE_TIMEOUT = 120
+_STOP_TIMEOUT = 15
+_STATE_FILE = "machine.json"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What another process has to know to reach a machine."""
+
+    name: str
+    pid: int
+    ssh_port: int
+    key: str
+    sockets: str
+    disk_of: str
+
+
+class Machine:
+    """A lab host. As a context manager it is stopped at the end, whatever happens."""
+
+    def __init__(self, directory: Path, record: _Record, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Use ``launch`` or ``attach``; ``process`` is what has to be waited for at the end."""
+        self.directory = directory
+        self._record = record
+        self._process = process
+
+    @property
+    def name(self) -> str:
+        """Its name, also that of its directory."""
+        return self._record.name
+
+    @property
+    def pid(self) -> int:
+        """The process id of its emulator."""
+        return self._record.pid
+
+    @property
+    def ssh_port(self) -> int:
+        """The port on 127.0.0.1 that leads to its ssh server."""
+        return self._record.ssh_port
+
+    @property
+    def artefact(self) -> str:
+        """The cached artefact its disk is based on."""
+        return self._record.disk_of
+
+    @property
+    def key(self) -> Path:
+        """The private ssh key of the user ``ops``."""
+        return Path(self._record.key)
+
+    @property
+    def serial_log(self) -> Path:
+        """All it wrote to its serial console."""
+        return self.directory / "serial.log"
+
+    @property
+    def console_socket(self) -> Path:
+        """The Unix socket of its serial console."""
+        return Path(self._record.sockets) / "console"
+
+    @property
+    def inventory(self) -> Path:
+        """An Ansible inventory with this machine as ``labhost`` in the group ``kvm_hosts``."""
+        return self.directory / "inventory.yml"
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(keep_logs=error is not None)
+
+    def running(self) -> bool:
+        """Whether its emulator still runs."""
+        return _is_ours(self.pid, self.directory)
+
+    def qmp(self) -> Qmp:
+        """A connection to its emulator; raises LabError when it does not run."""
+        try:
+            return Qmp(Path(self._record.sockets) / "qmp")
+        except OSError as error:
+            raise LabError(f"machine '{self.name}' does not run{_log_ends(self.directory)}") from error
+
+    def ssh_argv(self, *options: str) -> list[str]:
+        """The ssh command line that leads to it, without the command to run."""
+        return [
+            require_tool("ssh", "openssh-client"), *inventory.SSH_OPTIONS, "-i", str(self.key),
+            "-o", "ControlMaster=auto", "-o", f"ControlPath={self._record.sockets}/ssh", "-o", "ControlPersist=60",
+            "-p", str(self.ssh_port), *options, f"{USER}@127.0.0.1",
+        ]  # fmt: skip
+
+    def ssh(
+        self, command: str, *, check: bool = True, timeout: float = 120, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command on it as ``ops`` (who may use sudo without a password).
+
+        Returns exit status and both outputs. Raises LabError when it takes longer than
+        ``timeout`` seconds or, with ``check``, fails.
+        """
+        called = f"on machine '{self.name}', {command.strip()}"
+        result = run([*self.ssh_argv(), command], check=False, timeout=timeout, stdin=stdin, called=called)
+        if check and result.returncode != 0:
+            said = (result.stderr + result.stdout).strip()
+            raise LabError(f"{called} failed with exit status {result.returncode}:\n{said}")
+        return result
+
+    def boot_id(self) -> str | None:
+        """Which boot this is; None when ssh does not answer."""
+        try:
+            result = self._knock("cat /proc/sys/kernel/random/boot_id")
+        except LabError:
+            return None
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    def _knock(self, command: str) -> subprocess.CompletedProcess[str]:
+        # A connection of its own, since a shared one may belong to the boot before.
+        argv = [*self.ssh_argv("-o", "ControlPath=none", "-o", "ConnectTimeout=8"), command]
+        return run(argv, check=False, timeout=20)
+
+    def wait_ssh(self, timeout: float = BOOT_TIMEOUT, *, other_than: str | None = None) -> str:
+        """Wait until ssh answers, and return the boot's id.
+
+        With ``other_than``, a boot id, wait for another boot than that one. Raises
+        LabError with the end of the serial log when the emulator ends or time is up.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            boot = self.boot_id()
+            if boot and boot != other_than:
+                return boot
+            if not self.running():
+                raise LabError(f"the emulator of '{self.name}' ended{_log_ends(self.directory)}")
+            time.sleep(0.5)
+        raise LabError(f"machine '{self.name}' does not answer on ssh after {timeout:.0f} s{_log_ends(self.directory)}")
+
+    def settle(self, timeout: float = 300) -> None:
+        """Wait until all its services are up and all its devices have their drivers.
+
+        An emulated host answers on ssh long before it has created its virtual functions.
+        """
+        self.ssh(
+            "sudo systemctl is-system-running --wait >/dev/null; sudo udevadm settle --timeout=120 && "
+            "timeout 120 sh -c 'until test -e /dev/kvm; do sleep 0.2; done'",
+            timeout=timeout,
+        )
+
+    def reboot(self, timeout: float = BOOT_TIMEOUT) -> float:
+        """Reboot from inside and wait until it is up and settled; returns the seconds that took."""
+        before = time.monotonic()
+        boot = self.wait_ssh(60)
+        # The connection may go down before the command's answer comes back.
+        self.ssh("sudo systemctl --no-block reboot", check=False)
+        self.wait_ssh(timeout, other_than=boot)
+        self.settle()
+        return time.monotonic() - before
+
+    def set_clock(self) -> None:
+        """Give it the time of this machine: a restored one believes it is when it was saved."""
+        self.ssh(f"sudo date --utc --set=@{time.time():.0f} >/dev/null")
+
+    def guest_serial(self, domain: str) -> str:
+        """What a nested guest wrote to its serial console; empty when it never ran."""
+        return self.ssh(f"sudo cat {guest.serial_log_path(domain)} 2>/dev/null || true").stdout
+
+    def guest_pci_list(self, domain: str, timeout: float = 240) -> list[guest.PciFunction]:
+        """The PCI functions a started nested guest reports, waiting until it has.
+
+        Raises LabError with the end of the guest's console when time is up.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            serial = self.guest_serial(domain)
+            functions = guest.parse_pci_list(serial)
+            if functions is not None:
+                return functions
+            if time.monotonic() > deadline:
+                lines = "\n".join(serial.splitlines()[-25:])
+                raise LabError(f"guest '{domain}' listed no devices in {timeout:.0f} s; its console ends:\n{lines}")
+            time.sleep(1)
+
+    def plug_nvme(self) -> None:
+        """Plug in the NVMe controller; the host's kernel sees a hot-plugged card."""
+        with self.qmp() as qmp:
+            qmp.execute_exactly("device_add", dict(intel.NVME_DEVICE))
+
+    def save(self, disk: Path, state: Path) -> None:
+        """Freeze the machine as the files ``disk`` and ``state``, and end it."""
+        self.ssh("sync")
+        with self.qmp() as qmp:
+            qmp.execute("stop")
+            # The default limit is meant for a network.
+            qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
+            qmp.migrate("migrate", state, _RESTORE_TIMEOUT)
+        self._end_process()
+        (self.directory / "disk.qcow2").rename(disk)
+        self.stop()
+
+    def stop(self, *, keep_logs: bool = False) -> None:
+        """End the emulator and remove the machine's files, or all but its logs.
+
+        Does nothing a second time. Raises LabError when the emulator does not end.
+        """
+        self._end_process()
+        shutil.rmtree(self._record.sockets, ignore_errors=True)
+        for entry in self.directory.glob("*"):
+            if not keep_logs or entry.suffix != ".log":
+                entry.unlink()
+        if not keep_logs and self.directory.is_dir():
+            self.directory.rmdir()
+
+    def _end_process(self) -> None:
+        with contextlib.suppress(LabError), self.qmp() as qmp:
+            qmp.execute("quit")
+        self._wait_end()
+        if self._process is not None:
+            self._process.wait(_STOP_TIMEOUT)
+
+    def _wait_end(self) -> None:
+        for ending in (None, signal.SIGTERM, signal.SIGKILL):
+            if ending is not None and self.running():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, ending)
+            deadline = time.monotonic() + _STOP_TIMEOUT
+            while self.running():
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+            else:
+                return
+        raise LabError(f"the emulator of '{self.name}' (process {self.pid}) does not end")
+
+
+def launch(qemu: Qemu, backing: Path, key: Path, *, name: str, limit: float, state: Path | None = None) -> Machine:
+    """Start a machine on an overlay of the disk ``backing``; it has not necessarily booted yet.
+
+    With ``state`` it continues where that was saved, else it boots. After ``limit``
+    seconds it is ended, whatever became of the process that started it. Raises LabError
+    when a machine of this name runs, or the emulator does not start.
+    """
+    directory = cache.run_directory() / name
+    for leftover in find_machines(name):
+        if leftover.running():
+            raise LabError(f"machine '{name}' is running already; 'stop {name}' ends it")
+        leftover.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    sockets = Path(tempfile.mkdtemp(prefix="kvm-lab-"))
+    disk = directory / "disk.qcow2"
+    try:
+        backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
+        run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, disk],
+            timeout=60, env=qemu.environment)  # fmt: skip
+        port = _free_port()
+        process, pid = _start_process(qemu, directory, sockets, port, limit, restore=state is not None)
+        record = _Record(name, pid, port, str(key), str(sockets), backing.parent.name)
+        (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(sockets, ignore_errors=True)
+        raise
+    machine = Machine(directory, record, process)
+    try:
+        machine.inventory.write_text(inventory.text(port, key, sockets), encoding="utf-8")
+        with machine.qmp() as qmp:
+            if state is not None:
+                qmp.migrate("migrate-incoming", state, _RESTORE_TIMEOUT)
+            qmp.execute("cont")
+    except BaseException:
+        machine.stop(keep_logs=True)
+        raise
+    return machine
+
+
+def _start_process(
+    qemu: Qemu, directory: Path, sockets: Path, port: int, limit: float, *, restore: bool
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the emulator, paused; returns, once it takes commands, our child and the emulator's process id.
+
+    They differ: the child is ``timeout``, which ends the emulator when nobody else does.
+    """
+    pid_file, log = directory / "pid", directory / "qemu.log"
+    command = [
+        require_tool("timeout", "coreutils"), "--kill-after=10", f"{limit:.0f}",
+        *qemu.system, *intel.BASE, *intel.MEMORY, "-name", f"kvm-lab-{directory.name}",
+        "-S", "-pidfile", str(pid_file),
+        *(("-incoming", "defer") if restore else ()),
+        "-chardev", f"socket,id=console,path={sockets}/console,server=on,wait=off,logfile={directory}/serial.log",
+        "-serial", "chardev:console",
+        "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
+        "-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={directory}/disk.qcow2",
+        "-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
+        *intel.DEVICES, *intel.MANAGEMENT_CARD, *intel.ROOT_DISK,
+    ]  # fmt: skip
+    with log.open("w", encoding="utf-8") as stream:
+        # In a session of its own: Ctrl-C in the terminal is for the caller, who stops it properly.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+            env={**os.environ, **qemu.environment}, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise LabError(f"the emulator did not start:\n{tail(log)}")
+        # QEMU makes the monitor's socket before it reads disks and writes the pid file last.
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(pid_file.read_text())
+            Qmp(sockets / "qmp").__exit__(None, None, None)
+            return process, pid
+        time.sleep(0.05)
+    process.terminate()
+    process.wait(_STOP_TIMEOUT)
+    raise LabError(f"the emulator does not answer:\n{tail(log)}")
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _is_ours(pid: int, directory: Path) -> bool:
+    """Whether this process is the emulator of that machine, and not a later one with its number."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.endswith(f"file={directory}/disk.qcow2".encode()) for word in words)
+
+
+def _log_ends(directory: Path) -> str:
+    serial, log = directory / "serial.log", directory / "qemu.log"
+    return f"\nthe end of {serial}:\n{tail(serial)}\nthe end of {log}:\n{tail(log)}"
+
+
+def find_machines(name: str | None = None) -> list[Machine]:
+    """The machines that have a directory, running or not; with ``name`` only that one."""
+    found = []
+    for file in sorted(cache.run_directory().glob(f"{name or '*'}/{_STATE_FILE}")):
+        try:
+            found.append(Machine(file.parent, _Record(**json.loads(file.read_text(encoding="utf-8")))))
+        except (OSError, ValueError, TypeError):
+            say(f"{file} cannot be read; 'prune' removes it")
+    return found
+
+
+def attach(name: str) -> Machine:
+    """The running machine of that name, started by any process; raises LabError when there is none."""
+    for machine in find_machines(name):
+        if machine.running():
+            return machine
+    raise LabError(f"no machine '{name}' is running; 'start {name}' starts it")

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator reads when asking a booted host about its IOMMU and its devices."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import lab
+
+from .controller import Controller
+
+pytestmark = pytest.mark.lab("intel")
+
+
+def test_a_host_with_its_iommu_switched_off_says_so_and_what_to_do(fresh_host: lab.Machine) -> None:
+    ansible = Controller(fresh_host)
+
+    run = ansible.run("ansible", "kvm_hosts", "-b", "-m", "kvm.passthrough.iommu_info")
+
+    assert run.rc == 0, run.output
+    result = run.only.result
+    assert result["state"] == "disabled_by_parameter"
+    assert result["platform"] == "intel_vtd"
+    assert result["recommended_parameters"] == ["intel_iommu=on"]
+    blocker = next(each for each in result["blockers"] if each["code"] == "iommu_disabled_by_parameter")
+    assert blocker["severity"] == "error"
+    assert "intel_iommu=off" in blocker["message"]
+    assert "kernel_parameters" in blocker["remedy"]
+    assert "intel_iommu=on" in run.output  # a person who reads the terminal sees it, too
+
+    # Without root the answer has gaps, says where, and is the same as far as it goes.
+    unprivileged = ansible.module("iommu_info", become=False)
+    assert unprivileged.status == "ok", unprivileged.result
+    assert unprivileged.result["state"] == "disabled_by_parameter"
+    assert unprivileged.result["unreadable"]
+
+    # The virtual functions, ad hoc, as typed.
+    words = ["-b", "-m", "kvm.passthrough.pci_device_info", "-a", "devices=8086:10ca count=all"]
+    run = ansible.run("ansible", "kvm_hosts", *words)
+    assert run.rc == 0, run.output
+    found = {device["address"]: device for device in run.only.result["devices"]}
+    assert len(found) >= 2
+    vf = found["0000:01:10.0"]
+    assert vf["ids"] == "8086:10ca"
+    assert vf["pf"] == "0000:01:00.0"
+    assert not vf["assignable"]
+    assert "no_iommu" in [obstacle["code"] for obstacle in vf["obstacles"]]
+    assert "0000:01:10.0" in run.output
+
+
+def test_a_host_with_an_active_iommu_says_which_devices_can_be_given_away(iommu_host: lab.Machine) -> None:
+    ansible = Controller(iommu_host)
+
+    iommu = ansible.module("iommu_info").result
+    assert iommu["state"] == "active"
+    assert iommu["recommended_parameters"] == []
+    assert [blocker for blocker in iommu["blockers"] if blocker["severity"] == "error"] == []
+
+    devices = {device["address"]: device for device in ansible.module("pci_device_info").result["devices"]}
+    group = iommu_host.ssh("basename $(readlink /sys/bus/pci/devices/0000:01:10.0/iommu_group)").stdout.strip()
+    assert devices["0000:01:10.0"]["assignable"]
+    assert str(devices["0000:01:10.0"]["iommu_group"]["number"]) == group
+
+    root_disk = _controller_of(iommu_host, "/dev/$(lsblk --noheadings --output pkname $(findmnt -no source /))")
+    obstacles = [obstacle["code"] for obstacle in devices[root_disk]["obstacles"]]
+    assert "boot_disk" in obstacles
+    management = iommu_host.ssh("ip -json route get 10.0.2.2").stdout
+    interface = management.split('"dev":"')[1].split('"')[0]
+    (card,) = (device for device in devices.values() if interface in [each["name"] for each in device["interfaces"]])
+    assert "management_network" in [obstacle["code"] for obstacle in card["obstacles"]]
+
+
+def _controller_of(machine: lab.Machine, block_device: str) -> str:
+    """The PCI address behind a block device, as the kernel's own path names it."""
+    path = machine.ssh(f"readlink -f /sys/class/block/$(basename {block_device})/device").stdout.strip()
+    return [name for name in path.split("/") if name.count(":") == 2][-1]

@@ -1,0 +1,140 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each module that changes a host, on a booted one: check, run, check, run, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests import lab
+
+from .controller import Controller
+
+pytestmark = pytest.mark.lab("intel")
+
+# Not part of what is predicted: how Ansible itself describes the call.
+NOISE = ("invocation", "_ansible_no_log", "_ansible_verbose_always", "_ansible_delegated_vars", "ansible_facts")
+
+
+def quadruple(ansible: Controller, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check, run, check, run; the check predicted the run to the letter, and the second pair changes nothing."""
+    check, run, check_again, run_again = (
+        ansible.module(module, arguments, check=check) for check in (True, False, True, False)
+    )
+    for task in (check, run, check_again, run_again):
+        assert task.status == "ok", task.result["msg"]
+    assert told(check.result) == told(run.result)
+    assert run.changed
+    assert run.result["actions"]
+    assert not check_again.changed
+    assert not run_again.changed
+    assert run_again.result["actions"] == []
+    assert told(check_again.result) == told(run_again.result)
+    return run.result
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """What a module said, without what Ansible adds."""
+    return {name: value for name, value in result.items() if name not in NOISE}
+
+
+def test_kernel_parameters(fresh_host: lab.Machine) -> None:
+    ansible = Controller(fresh_host)
+    settings = fresh_host.ssh("cat /etc/default/grub").stdout
+    entries = fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout
+
+    result = quadruple(ansible, "kernel_parameters", {"present": ["intel_iommu=on"], "absent": ["nosuch"]})
+
+    assert result["reboot_required"]
+    assert result["bootloader"]["name"] == "grub"
+    now = fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout
+    assert "intel_iommu=off" not in now
+    assert "intel_iommu=on" in now
+    # The entries it reports are the ones that are there.
+    after = result["entries"]["after"]
+    assert all(entry["command_line"] in now for entry in after)
+
+    # And back: the files are byte for byte what they were.
+    back = ansible.module("kernel_parameters", {"present": ["intel_iommu=off"]})
+    assert back.status == "ok", back.result["msg"]
+    assert not back.result["reboot_required"]
+    assert fresh_host.ssh("cat /etc/default/grub").stdout == settings
+    assert fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout == entries
+
+
+def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
+    ansible = Controller(iommu_host)
+    addresses = ["0000:01:10.0", "0000:02:00.0", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3", "0000:00:1a.7"]
+    request = {"devices": [{"address": address} for address in addresses], "group": "include"}
+    before = _drivers(iommu_host)
+    settings = iommu_host.ssh("sudo find /etc -xdev -type f -newer /proc/1/cmdline | sort").stdout
+
+    quadruple(ansible, "vfio_devices", request)
+    bound = _drivers(iommu_host)
+    assert {bound[address] for address in addresses} == {"vfio-pci"}
+
+    iommu_host.reboot()
+    after_reboot = _drivers(iommu_host)
+    assert {after_reboot[address] for address in addresses} == {"vfio-pci"}
+    again = ansible.module("vfio_devices", request)
+    assert again.status == "ok", again.result
+    assert not again.changed
+
+    released = quadruple(ansible, "vfio_devices", {**request, "state": "released"})
+    assert released["changed"]
+    assert _drivers(iommu_host) == before
+    leftovers = iommu_host.ssh("sudo find /etc /usr/lib /var/lib -xdev -name '*kvm-passthrough*'").stdout
+    assert leftovers.split() in ([], ["/var/lib/kvm-passthrough"]), settings
+
+
+def test_domain_hostdevs(iommu_host: lab.Machine) -> None:
+    ansible = Controller(iommu_host)
+    definition = iommu_host.ssh("sudo virsh dumpxml --inactive --security-info guest1").stdout
+    request = {
+        "domain": "guest1",
+        "state": "exact",
+        "hostdevs": [
+            {"device": {"address": "01:10.0", "expect": {"vendor_id": "8086", "device_id": "10ca"}}},
+            {"device": "02:00.0", "guest_address": "00:10.0"},
+            {"device": "02:00.1", "assigned": False},
+            {"device": "02:00.2", "assigned": False},
+            {"device": "02:00.3", "guest_address": "00:10.3"},
+        ],
+    }
+
+    quadruple(ansible, "domain_hostdevs", request)
+
+    now = iommu_host.ssh("sudo virsh dumpxml --inactive guest1").stdout
+    assert now.count("<hostdev ") == 5
+    assert now.count("<address type='unassigned'/>") == 2
+    # Another domain cannot have the same device.
+    other = ansible.module("domain_hostdevs", {"domain": "guest2", "hostdevs": [{"device": "01:10.0"}]})
+    assert other.status == "failed"
+    assert "guest1" in other.result["msg"]
+
+    quadruple(ansible, "domain_hostdevs", {"domain": "guest1", "state": "exact", "hostdevs": []})
+    after = iommu_host.ssh("sudo virsh dumpxml --inactive --security-info guest1").stdout
+    assert "<hostdev" not in after
+    assert _without_controllers(after) == _without_controllers(definition)
+
+
+def _drivers(machine: lab.Machine) -> dict[str, str]:
+    """The driver of every PCI device, by address; empty for none."""
+    command = "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename -a $(readlink $d/driver) 2>/dev/null); done"
+    lines = machine.ssh(command).stdout.splitlines()
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+
+
+def _without_controllers(definition: str) -> str:
+    """A definition without PCI controllers, which libvirt adds for a hostdev and keeps."""
+    lines, skipping = [], False
+    for line in definition.splitlines():
+        skipping = skipping or "<controller type='pci'" in line
+        if not skipping:
+            lines.append(line)
+        if skipping and ("</controller>" in line or (line.rstrip().endswith("/>") and "<controller" in line)):
+            skipping = False
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole way by playbook: from a host with its IOMMU off to a guest that sees its devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.demo.story import INVENTORY, Story
+
+from .controller import Controller, Run
+from .test_intel_modules import told
+
+pytestmark = pytest.mark.lab("intel")
+
+
+def test_the_demonstration(fresh_host: lab.Machine) -> None:
+    """``make demo``, with a reboot by consent in it: everything is in the end as it was asked for."""
+    story = Story(fresh_host)
+    story.tell()
+    assert story.problems == []
+
+
+def test_check_mode_of_site_predicts_each_stage(fresh_host: lab.Machine) -> None:
+    """Without consent to a reboot there are two stages; a check before each says exactly what the run then does."""
+    ansible = Controller(fresh_host, inventories=(INVENTORY,))
+    no_reboot = ("-e", '{"vfio_host_reboot": false}')
+
+    predicted = _good(ansible.playbook("site", *no_reboot, check=True))
+    happened = _good(ansible.playbook("site", *no_reboot))
+    assert _story(predicted) == _story(happened)
+    assert [task.changed for task in happened.of("kernel_parameters")] == [True]
+    assert happened.of("domain_hostdevs") == []
+    assert "has to be rebooted" in happened.output
+
+    fresh_host.reboot()
+
+    predicted = _good(ansible.playbook("site", *no_reboot, check=True))
+    happened = _good(ansible.playbook("site", *no_reboot))
+    assert _story(predicted) == _story(happened)
+    assert any(task.changed for task in happened.of("vfio_devices"))
+    assert any(task.changed for task in happened.of("domain_hostdevs"))
+    assert fresh_host.guest_pci_list("guest2")
+
+    for check in (True, False):
+        again = _good(ansible.playbook("site", *no_reboot, check=check))
+        assert [task.task for task in again.tasks if task.changed] == []
+
+
+def _good(run: Run) -> Run:
+    assert run.rc == 0, run.output
+    return run
+
+
+def _story(run: Run) -> list[tuple[str, bool, Any]]:
+    """Of each task that changes something, and of each module of this collection: what it said."""
+    return [
+        (task.task, task.changed, told(task.result) if task.action.startswith("kvm.passthrough.") else None)
+        for task in run.tasks
+        if task.status == "ok" and (task.changed or task.action.startswith("kvm.passthrough."))
+    ]

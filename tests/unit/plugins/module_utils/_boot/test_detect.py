@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.tests.unit.support.boot import CONFIG, DEFAULTS, GENERATOR, GrubHost
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
+
+EFI = "/sys/firmware/efi/efivars/{}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+LOADER_INFO = EFI.format("LoaderInfo")
+
+
+def efi(text: str) -> bytes:
+    return b"\x06\x00\x00\x00" + f"{text}\0".encode("utf-16-le")
+
+
+def refused(on: GrubHost, wanted: str = "auto") -> PassthroughError:
+    before = tree_hash(on.root)
+    with pytest.raises(PassthroughError) as caught:
+        detect(on.host, wanted)
+    assert tree_hash(on.root) == before
+    return caught.value
+
+
+@pytest.fixture(name="on")
+def host_fixture(tmp_path: Path) -> GrubHost:
+    return GrubHost(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "grub"])
+def test_grub_is_proved_by_the_kernel_it_started(on: GrubHost, wanted: str) -> None:
+    found = detect(on.host, wanted)
+    assert found.name == "grub"
+    assert found.evidence == (f"/proc/cmdline has BOOT_IMAGE=/boot/vmlinuz-6.1.0-13-amd64, a kernel of {CONFIG}",)
+
+
+def test_a_device_before_the_path_does_not_matter(on: GrubHost) -> None:
+    on.write("/proc/cmdline", "BOOT_IMAGE=(hd0,gpt2)/boot/vmlinuz-6.1.0-13-amd64 quiet\n")
+    assert detect(on.host).name == "grub"
+
+
+def test_grub_is_proved_by_its_efi_variable(on: GrubHost) -> None:
+    on.write("/proc/cmdline", "quiet\n")
+    on.write(LOADER_INFO, efi("GRUB 2.12"))
+    assert detect(on.host).evidence == ("the EFI variable LoaderInfo says 'GRUB 2.12'",)
+
+
+@pytest.mark.parametrize("cmdline", ["quiet", "BOOT_IMAGE=/elsewhere/vmlinuz quiet", "quiet -- BOOT_IMAGE=x"])
+def test_a_grub_cfg_alone_proves_nothing(on: GrubHost, cmdline: str) -> None:
+    on.write("/proc/cmdline", f"{cmdline}\n")
+    error = refused(on)
+    assert error.code == "bootloader_unproved"
+    assert "BOOT_IMAGE" in str(error)
+    assert "bootloader: grub" in str(error)
+    assert detect(on.host, "grub").name == "grub"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "name"),
+    [
+        ("/run/ostree-booted", b"", "ostree"),
+        ("/etc/kernel/proxmox-boot-uuids", b"1234-ABCD\n", "proxmox-boot-tool"),
+        (LOADER_INFO, efi("systemd-boot 257.8"), "systemd-boot"),
+        (EFI.format("StubInfo"), efi("systemd-stub 257.8"), "unified kernel image"),
+        ("/sys/firmware/ipl/ipl_type", b"ccw\n", "zipl"),
+        (CONFIG, b"insmod blscfg\nblscfg\n", "boot loader specification"),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["auto", "grub"])
+def test_another_loader_is_named_and_refused(on: GrubHost, path: str, content: bytes, name: str, wanted: str) -> None:
+    on.write(path, content)
+    error = refused(on, wanted)
+    assert error.code == "bootloader_unsupported"
+    assert name in str(error)
+    assert "/etc/default/grub" in str(error)
+    assert any(name in found for found in error.as_result()["found"])
+
+
+def test_conflicting_evidence_is_shown(on: GrubHost) -> None:
+    on.write(LOADER_INFO, efi("systemd-boot 257.8"))
+    message = str(refused(on))
+    assert "'systemd-boot 257.8'" in message
+    assert "GRUB 2 looks active, too (/proc/cmdline has BOOT_IMAGE=" in message
+
+
+def test_a_loader_before_grub_does_not_matter(on: GrubHost) -> None:
+    on.write(LOADER_INFO, efi("rEFInd 0.14"))
+    assert detect(on.host).name == "grub"
+
+
+def test_extlinux_only_without_a_sign_of_grub(on: GrubHost) -> None:
+    on.write("/boot/extlinux/extlinux.conf", "label l0\n")
+    assert detect(on.host).name == "grub"
+    on.write("/proc/cmdline", "root=/dev/mmcblk0p1\n")
+    assert "extlinux" in str(refused(on))
+
+
+def test_transactional_update_needs_a_read_only_root(on: GrubHost) -> None:
+    on.write("/usr/sbin/transactional-update", "", 0o755)
+    on.write("/proc/self/mounts", "none /proc proc ro 0 0\n/dev/vda / btrfs rw,relatime 0 0\n")
+    assert detect(on.host).name == "grub"
+    on.write("/proc/self/mounts", "/dev/vda / btrfs ro,relatime 0 0\n")
+    assert "transactional-update" in str(refused(on))
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/run/systemd/container", "podman\n"),
+        ("/run/.containerenv", ""),
+        ("/proc/1/environ", "PATH=/bin\0container=lxc\0"),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["auto", "grub"])
+def test_a_container_has_no_boot_loader(on: GrubHost, path: str, content: str, wanted: str) -> None:
+    on.write(path, content)
+    error = refused(on, wanted)
+    assert error.code == "no_boot_loader"
+    assert "container" in str(error)
+
+
+def test_the_mark_of_a_container_image_does_not_outweigh_what_booted(on: GrubHost) -> None:
+    on.write("/.dockerenv", "")
+    assert detect(on.host).name == "grub"
+    on.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz-of-the-host quiet\n")
+    assert refused(on).code == "no_boot_loader"
+
+
+@pytest.mark.parametrize("path", [CONFIG, DEFAULTS, GENERATOR])
+@pytest.mark.parametrize("wanted", ["auto", "grub"])
+def test_grub_that_is_not_complete(on: GrubHost, path: str, wanted: str) -> None:
+    on.path(path).unlink()
+    error = refused(on, wanted)
+    assert error.code in ("bootloader_incomplete", "bootloader_unsupported")
+    assert path.rsplit("/", 1)[-1] in str(error)
+    assert error.as_result()["missing"]
+
+
+def test_a_host_with_nothing_at_all(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path)
+    for path in (CONFIG, DEFAULTS, GENERATOR):
+        on.path(path).unlink()
+    on.write("/proc/cmdline", "root=/dev/vda\n")
+    error = refused(on)
+    assert error.code == "bootloader_unsupported"
+    for name in ("systemd-boot", "rpm-ostree", "proxmox-boot-tool", "transactional-update", "extlinux", "zipl"):
+        assert name in str(error)
+
+
+def test_a_damaged_grub_cfg_is_no_proof(on: GrubHost) -> None:
+    on.write(CONFIG, "menuentry 'x")
+    assert refused(on).code == "bootloader_unproved"

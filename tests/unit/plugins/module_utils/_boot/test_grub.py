@@ -1,0 +1,615 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot import grub
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import CommandLine, Parameter, Request
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_script import boot_entries
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.shell import evaluate
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
+from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
+    CONFIG,
+    DEBIAN_12,
+    DEBIAN_13,
+    DEFAULTS,
+    GENERATOR,
+    UBUNTU_CLOUD,
+    UBUNTU_CLOUD_DROP_INS,
+    GrubHost,
+)
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
+
+STATE = "var/lib/kvm-passthrough/state.json"
+UBUNTU: dict[str, Any] = {"defaults": UBUNTU_CLOUD, "drop_ins": UBUNTU_CLOUD_DROP_INS}
+
+ODD = {
+    "single quotes": "GRUB_CMDLINE_LINUX_DEFAULT='quiet intel_iommu=off'\n",
+    "no quotes": "GRUB_CMDLINE_LINUX_DEFAULT=quiet\nGRUB_CMDLINE_LINUX=intel_iommu=off\n",
+    "no assignment at all": "GRUB_TIMEOUT=5\n",
+    "no final newline": 'GRUB_CMDLINE_LINUX="quiet"',
+    "empty": "",
+    "continuation line": 'GRUB_CMDLINE_LINUX_DEFAULT="quiet \\\n  intel_iommu=off \\\n  splash"\n',
+    "set twice": 'GRUB_CMDLINE_LINUX_DEFAULT="intel_iommu=off"\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\n',
+    "appended": (
+        'GRUB_CMDLINE_LINUX="x"\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX intel_iommu=off"\n'
+        'GRUB_CMDLINE_LINUX_DEFAULT="${GRUB_CMDLINE_LINUX_DEFAULT} quiet"\n'
+    ),
+    "off in both": 'GRUB_CMDLINE_LINUX_DEFAULT="a intel_iommu=off b"\nGRUB_CMDLINE_LINUX="c intel_iommu=off d"\n',
+    "through another variable": 'IOMMU="intel_iommu=off"\nGRUB_CMDLINE_LINUX_DEFAULT="quiet $IOMMU"\n',
+    "trailing comment and export": 'export GRUB_CMDLINE_LINUX_DEFAULT="quiet" # intel_iommu=off\n',
+    "command substitution beside it": 'GRUB_CMDLINE_LINUX_DEFAULT="quiet `echo x=1 y=2` intel_iommu=off"\n',
+    "carriage returns": 'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\r\n',
+    "quoted value": "GRUB_CMDLINE_LINUX_DEFAULT='dyndbg=\"file x +p\" intel_iommu=off'\n",
+    "escaped dollar": 'GRUB_CMDLINE_LINUX_DEFAULT="memmap=4G\\\\\\$16G quiet"\n',
+    "not ASCII": '# Größe\nGRUB_CMDLINE_LINUX_DEFAULT="vconsole.font=ö quiet"\n',
+    "something is built on top": (
+        'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\n'
+        'if true; then\n  GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=off z"\nfi\n'
+    ),
+}
+
+
+def run(
+    on: GrubHost, present: Sequence[str] = (), absent: Sequence[str] = (), *, check: bool = False, loader: str = "auto"
+) -> dict[str, Any]:
+    return execute(on.host, build(on.host, present, absent, loader), module="kernel_parameters", check_mode=check)
+
+
+def values(on: GrubHost) -> dict[str, str]:
+    paths = [on.path(DEFAULTS), *sorted(on.path(f"{DEFAULTS}.d").glob("*.cfg"))]
+    texts = {str(path): path.read_text(errors="surrogateescape") for path in paths}
+    return evaluate(Host(), texts, ["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"])
+
+
+def refused(on: GrubHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
+    """Both a check and a run fail with this code, and nothing at all is changed."""
+    before = tree_listing(on.root)
+    for check in (True, False):
+        with pytest.raises(PassthroughError) as caught:
+            run(on, *arguments, check=check, **options)
+        assert caught.value.code == code
+        assert tree_listing(on.root) == before
+    return caught.value
+
+
+@pytest.fixture(name="debian")
+def debian_fixture(tmp_path: Path) -> GrubHost:
+    return GrubHost(tmp_path, DEBIAN_13)
+
+
+# -- the four runs -----------------------------------------------------------------------------------------
+
+HOSTS: dict[str, dict[str, Any]] = {
+    "debian 12": {"defaults": DEBIAN_12},
+    "debian 13": {"defaults": DEBIAN_13},
+    "ubuntu cloud image": UBUNTU,
+    **{name: {"defaults": text} for name, text in ODD.items()},
+}
+REQUESTS: dict[str, tuple[list[str], list[str]]] = {
+    "set": (["intel_iommu=on", "iommu=pt"], []),
+    "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
+    "quoted": (['dyndbg="file drivers/vfio/* +p; module x +p"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
+}
+
+
+@pytest.mark.parametrize("wanted", REQUESTS)
+@pytest.mark.parametrize("name", HOSTS)
+def test_check_run_check_run(tmp_path: Path, name: str, wanted: str) -> None:
+    on = GrubHost(tmp_path, **HOSTS[name])
+    request = Request.of(*REQUESTS[wanted])
+    before = tree_hash(on.root)
+    comments = re.findall(r"^#.*$", on.read(DEFAULTS), re.MULTILINE)
+    expected = run(on, *REQUESTS[wanted], check=True)
+    assert tree_hash(on.root) == before
+    assert run(on, *REQUESTS[wanted]) == expected
+    assert expected["changed"]
+    assert expected["reboot_required"]
+
+    found = configuration(on.host)
+    assert expected["configured"]["after"] == {"normal": str(found.normal), "recovery": str(found.recovery)}
+    assert [entry.as_result() for entry in found.entries] == expected["entries"]["after"]
+    assert not request.unmet(found.normal)
+    assert not request.contradicted(found.recovery)
+    for entry in found.entries:
+        if entry.generated:
+            line = found.recovery if entry.recovery else found.normal
+            assert not request.differing(entry.command_line, line)
+    assert re.findall(r"^#.*$", on.read(DEFAULTS), re.MULTILINE) == comments
+    assert sorted(os.listdir(on.path("/run"))) == ["kvm-passthrough.lock"]
+    assert not list(on.root.rglob("*.tmp"))
+
+    on.reboot()
+    after = tree_hash(on.root)
+    for check in (True, False):
+        again = run(on, *REQUESTS[wanted], check=check)
+        assert not again["changed"]
+        assert not again["reboot_required"]
+        assert not again["actions"]
+        assert again["configured"]["before"] == again["configured"]["after"] == expected["configured"]["after"]
+    assert tree_hash(on.root) == after
+
+
+# -- where a parameter is written --------------------------------------------------------------------------
+
+
+def test_only_the_words_change(debian: GrubHost) -> None:
+    run(debian, ["intel_iommu=on", "iommu=pt"])
+    assert debian.read(DEFAULTS) == DEBIAN_13.replace('"quiet intel_iommu=off"', '"quiet intel_iommu=on iommu=pt"')
+
+
+def test_a_new_name_goes_to_normal_entries_and_a_present_one_keeps_its_variable(debian: GrubHost) -> None:
+    result = run(debian, ["console=tty0", "console=ttyS1", "iommu=pt"])
+    assert values(debian) == {
+        "GRUB_CMDLINE_LINUX": "console=tty0 console=ttyS1",
+        "GRUB_CMDLINE_LINUX_DEFAULT": "quiet intel_iommu=off iommu=pt",
+    }
+    recovery = [entry["command_line"] for entry in result["entries"]["after"] if entry["recovery"]]
+    assert recovery == ["root=UUID=1234-abcd ro single console=tty0 console=ttyS1"] * 2
+
+
+def test_cloud_image_drop_in_is_edited_and_the_one_of_a_package_is_not(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, **UBUNTU)
+    result = run(on, ["intel_iommu=on"])
+    assert on.read(DEFAULTS) == UBUNTU_CLOUD
+    assert on.read(f"{DEFAULTS}.d/kdump-tools.cfg") == UBUNTU_CLOUD_DROP_INS["kdump-tools.cfg"]
+    assert [action["target"] for action in result["actions"]] == [f"{DEFAULTS}.d/50-cloudimg-settings.cfg", CONFIG]
+    assert result["configured"]["after"]["normal"] == (
+        "console=tty1 console=ttyS0 intel_iommu=on crashkernel=512M-:192M"
+    )
+
+
+def test_a_contradiction_is_replaced_wherever_it_stands(tmp_path: Path) -> None:
+    on = GrubHost(
+        tmp_path,
+        'GRUB_CMDLINE_LINUX_DEFAULT="intel_iommu=off"\nGRUB_CMDLINE_LINUX="a intel_iommu=off"\n',
+        {"x.cfg": 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel-iommu=sm_on b"\n', "not-read": "("},
+    )
+    result = run(on, ["intel_iommu=on"])
+    assert values(on) == {"GRUB_CMDLINE_LINUX": "a intel_iommu=on", "GRUB_CMDLINE_LINUX_DEFAULT": " b"}
+    assert [action["target"] for action in result["actions"]] == [DEFAULTS, f"{DEFAULTS}.d/x.cfg", CONFIG]
+    assert {entry["command_line"].count("intel") for entry in result["entries"]["after"] if entry["generated"]} == {1}
+
+
+def test_recovery_entries_have_a_variable_of_their_own_since_grub_2_12(tmp_path: Path) -> None:
+    text = 'GRUB_CMDLINE_LINUX_RECOVERY="single intel_iommu=off iommu=pt"\nGRUB_CMDLINE_LINUX="x"\n'
+    on = GrubHost(tmp_path, text)
+    expected = run(on, ["intel_iommu=on", "iommu=pt"], ["single"], check=True)
+    assert run(on, ["intel_iommu=on", "iommu=pt"], ["single"]) == expected
+    assert on.read(DEFAULTS) == (
+        'GRUB_CMDLINE_LINUX_RECOVERY="iommu=pt"\nGRUB_CMDLINE_LINUX="x"\n'
+        'GRUB_CMDLINE_LINUX_DEFAULT="intel_iommu=on iommu=pt"\n'
+    )
+    found = configuration(on.host)
+    assert [str(e.command_line) for e in found.entries if e.recovery] == ["root=UUID=1234-abcd ro iommu=pt x"] * 2
+    assert [entry.as_result() for entry in found.entries] == expected["entries"]["after"]
+    assert not run(on, ["intel_iommu=on", "iommu=pt"], ["single"])["changed"]
+    on.write(DEFAULTS, on.read(DEFAULTS).replace('RECOVERY="', 'RECOVERY="intel_iommu=off '))
+    assert run(on, ["intel_iommu=on"])["changed"]
+    assert "off" not in on.read(DEFAULTS)
+
+
+def test_what_the_generator_adds_to_recovery_entries_is_not_ours_to_remove(debian: GrubHost) -> None:
+    assert not run(debian, [], ["single", "nomodeset"])["changed"]
+    assert "ro single console" in debian.read(CONFIG)
+
+
+def test_an_assignment_that_no_longer_counts_is_left_alone(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, ODD["set twice"])
+    run(on, ["intel_iommu=on"])
+    assert on.read(DEFAULTS) == ODD["set twice"].replace('"quiet"', '"quiet intel_iommu=on"')
+
+
+def test_drop_ins_count_only_where_the_generator_reads_them(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, 'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\n', {"a.cfg": 'GRUB_CMDLINE_LINUX_DEFAULT="a=1"\n'})
+    on.write(GENERATOR, re.sub(r"^for x in .*?^done\n", "", on.read(GENERATOR), count=1, flags=re.M | re.S), 0o755)
+    on.update_grub()
+    assert run(on, ["iommu=pt"])["configured"]["after"]["normal"] == "quiet iommu=pt"
+    assert "iommu" not in on.read(f"{DEFAULTS}.d/a.cfg")
+
+
+def test_owner_and_mode_of_the_files_are_kept(debian: GrubHost) -> None:
+    debian.path(DEFAULTS).chmod(0o640)
+    debian.path(CONFIG).chmod(0o400)
+    run(debian, ["iommu=pt"])
+    assert debian.path(DEFAULTS).stat().st_mode & 0o7777 == 0o640
+    assert debian.path(CONFIG).stat().st_mode & 0o7777 == 0o400
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_edits_of_any_settings_mean_what_the_pure_command_line_means(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    words = st.sampled_from(["quiet", "iommu=pt", "intel_iommu=off", "intel-iommu=on", "a.b=1", "console=tty0", "x"])
+    quote = data.draw(st.sampled_from(['"', "'"]))
+    lines = []
+    for variable in data.draw(st.lists(st.sampled_from(grub.NORMAL_ENTRY), max_size=4)):
+        text = data.draw(st.sampled_from([" ", "  "])).join(data.draw(st.lists(words, max_size=4)))
+        if data.draw(st.booleans()):
+            lines.append(f'{variable}="${variable} {text}"')
+        else:
+            lines.append(f"{variable}={quote}{text}{quote}")
+    on = GrubHost(tmp_path_factory.mktemp("host"), "\n".join(lines), kernels=["6.1.0-13-amd64"])
+    present = data.draw(st.lists(words, max_size=3))
+    keys = {Parameter.parse(text).key for text in present}
+    absent = [text for text in data.draw(st.lists(words, max_size=2)) if Parameter.parse(text).key not in keys]
+    request = Request.of(present, absent)
+    before = values(on)
+    result = run(on, present, absent)
+    after = values(on)
+    assert not request.unmet(CommandLine.parse(" ".join(after[name] for name in grub.NORMAL_ENTRY)))
+    for name in grub.NORMAL_ENTRY:
+        others = [
+            [word for word in found[name].split() if Parameter.parse(word).key not in request.keys]
+            for found in (before, after)
+        ]
+        assert others[0] == others[1]
+    assert not run(on, present, absent)["changed"]
+    assert (
+        result["configured"]["after"]["normal"].split() == " ".join(after[name] for name in grub.NORMAL_ENTRY).split()
+    )
+
+
+# -- what is refused, before anything is touched -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        'GRUB_CMDLINE_LINUX_DEFAULT="quiet `echo intel_iommu=off`"\n',
+        'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\n[ -e / ] && GRUB_CMDLINE_LINUX_DEFAULT="other"\n',
+        'cat >/dev/null <<EOF\nEOF\nGRUB_CMDLINE_LINUX_DEFAULT="quiet intel_iommu=off"\n',
+        'eval "GRUB_CMDLINE_LINUX_DEFAULT=fixed"\n: "${GRUB_CMDLINE_LINUX:=x}"\neval "GRUB_CMDLINE_LINUX=y"\n'
+        'GRUB_CMDLINE_LINUX_DEFAULT="a"; eval "GRUB_CMDLINE_LINUX_DEFAULT=b"\n',
+        'OFF="off z"; GRUB_CMDLINE_LINUX_DEFAULT="intel_iommu=$OFF"\n',
+        'GRUB_CMDLINE_LINUX="-- init"\n',
+    ],
+)
+def test_settings_that_cannot_be_edited_safely(tmp_path: Path, defaults: str) -> None:
+    error = refused(GrubHost(tmp_path, defaults), "settings_too_clever", ["intel_iommu=on"])
+    assert "GRUB_CMDLINE_LINUX" in str(error)
+    assert "intel_iommu" in str(error)
+
+
+@pytest.mark.parametrize("value", ["quiet; reboot", "a\nb", "'a", "a #b"])
+def test_settings_grub_would_misread(tmp_path: Path, value: str) -> None:
+    on = GrubHost(tmp_path)
+    on.write(DEFAULTS, f'GRUB_CMDLINE_LINUX="{value}"\n')
+    refused(on, "settings_not_understood", ["iommu=pt"])
+
+
+def test_settings_no_shell_can_source(debian: GrubHost) -> None:
+    debian.write(f"{DEFAULTS}.d/broken.cfg", "GRUB_TIMEOUT=(\n")
+    assert "broken.cfg" in str(refused(debian, "settings_not_evaluated", ["iommu=pt"]))
+
+
+def test_a_grub_cfg_written_by_hand_is_not_destroyed(debian: GrubHost) -> None:
+    debian.write(CONFIG, "menuentry x {\n\tlinux\t/boot/vmlinuz-6.1.0-13-amd64 root=/dev/sda1\n}\n")
+    refused(debian, "boot_entries_missing", ["iommu=pt"])
+
+
+def test_a_grub_cfg_that_was_cut_off(debian: GrubHost) -> None:
+    text = debian.read(CONFIG)
+    debian.write(CONFIG, text[: text.rindex("initrd")])
+    refused(debian, "boot_entries_not_understood", ["iommu=pt"], loader="grub")
+
+
+def test_a_command_line_longer_than_the_kernel_reads(debian: GrubHost) -> None:
+    refused(debian, "command_line_too_long", [f"a{number}={'x' * 100}" for number in range(20)])
+
+
+# -- entries -----------------------------------------------------------------------------------------------
+
+
+def test_entries_that_were_not_generated_again_are(debian: GrubHost) -> None:
+    debian.write(DEFAULTS, DEBIAN_13.replace("intel_iommu=off", "intel_iommu=on"))
+    expected = run(debian, ["intel_iommu=on"], check=True)
+    assert [action["target"] for action in expected["actions"]] == [CONFIG]
+    assert expected["configured"]["before"] == expected["configured"]["after"]
+    assert run(debian, ["intel_iommu=on"]) == expected
+    assert "off" not in re.sub(r"(?s)### BEGIN /etc/grub.d/40_custom.*", "", debian.read(CONFIG))
+    assert not debian.path(STATE).exists()
+    assert not run(debian, ["intel_iommu=on"])["changed"]
+
+
+def test_a_single_stale_entry_is_enough(debian: GrubHost) -> None:
+    text = debian.read(CONFIG)
+    place = text.rindex("quiet intel_iommu=off")
+    debian.write(CONFIG, text[:place] + text[place:].replace("quiet intel_iommu=off", "quiet", 1))
+    result = run(debian, ["intel_iommu=off"])
+    assert len(result["actions"]) == 1
+    assert debian.read(CONFIG) == text
+
+
+def test_entries_by_hand_are_reported_and_left_alone(debian: GrubHost) -> None:
+    result = run(debian, ["intel_iommu=on"])
+    custom = [entry for entry in result["entries"]["after"] if not entry["generated"]]
+    assert [(entry["title"], entry["command_line"]) for entry in custom] == [
+        ("Rescue system", "root=/dev/sdb1 intel_iommu=off")
+    ]
+    assert custom[0] in result["entries"]["before"]
+
+
+def test_a_kernel_installed_without_an_entry_gets_one(debian: GrubHost) -> None:
+    debian.write("/boot/vmlinuz-6.1.0-14-amd64", "")
+    run(debian, ["intel_iommu=on"])
+    kernels = [entry.kernel for entry in configuration(debian.host).entries]
+    assert kernels.count("/boot/vmlinuz-6.1.0-14-amd64") == 3
+    assert not run(debian, ["intel_iommu=on"])["changed"]
+
+
+def test_entries_are_generated_in_the_language_of_the_system(debian: GrubHost) -> None:
+    debian.write("/etc/default/locale", '#  comment\nLANGUAGE=de\nLANG="de_DE.UTF-8"\n')
+    run(debian, ["iommu=pt"])
+    (command,) = [command for command in debian.commands if "grub-mkconfig" in command]
+    assert command[:7] == ("env", "-u", "LC_ALL", "-u", "LANGUAGE", "LANG=de_DE.UTF-8", "grub-mkconfig")
+
+
+# -- running and reboot_required ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("running", "present", "absent", "expected"),
+    [
+        ("quiet intel_iommu=on", ["intel_iommu=on"], [], False),
+        ("quiet intel-iommu=on", ["intel_iommu=on"], [], False),
+        ("quiet intel_iommu=on,sm_on", ["intel_iommu=on"], [], True),
+        ("quiet amd_iommu=pt", ["iommu=pt"], [], True),
+        ("quiet", ["intel_iommu=on"], [], True),
+        ("quiet intel_iommu=off intel_iommu=on", ["intel_iommu=on"], [], True),
+        ("quiet splash", [], ["splash"], True),
+        ("quiet splashes", [], ["splash"], False),
+        ('"dyndbg=file x +p"', ['dyndbg="file x +p"'], [], False),
+        ("quiet -- splash", [], ["splash"], False),
+        ("quiet", [], [], False),
+    ],
+)
+def test_reboot_required_is_about_the_running_kernel(
+    debian: GrubHost, running: str, present: list[str], absent: list[str], expected: bool
+) -> None:
+    debian.write("/proc/cmdline", f"BOOT_IMAGE=/boot/vmlinuz-6.1.0-13-amd64 root=x ro {running}\n")
+    first = run(debian, present, absent)
+    second = run(debian, present, absent)
+    assert not second["changed"]
+    assert first["reboot_required"] == second["reboot_required"] == expected
+    assert second["running"].endswith(running)
+
+
+# -- what is remembered ------------------------------------------------------------------------------------
+
+
+def test_records_say_what_a_revert_has_to_bring_back(debian: GrubHost) -> None:
+    run(debian, ["intel_iommu=on", "vfio-pci.ids=1:2", "quiet"], ["console=tty0"])
+    records = {record.key: record for record in StateStore(debian.host).all("kernel_parameter")}
+    assert {key: (record.before, record.after) for key, record in records.items()} == {
+        "intel_iommu": (
+            {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]},
+            {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=on"]},
+        ),
+        "vfio_pci.ids": ({}, {"GRUB_CMDLINE_LINUX_DEFAULT": ["vfio-pci.ids=1:2"]}),
+        "console": (
+            {"GRUB_CMDLINE_LINUX": ["console=tty0", "console=ttyS0,115200"]},
+            {"GRUB_CMDLINE_LINUX": ["console=ttyS0,115200"]},
+        ),
+    }
+    assert {record.restore["bootloader"] for record in records.values()} == {"grub"}
+    assert not StateStore(debian.host).all("file")
+
+
+def test_a_second_change_keeps_the_first_before_and_the_way_back_settles(debian: GrubHost) -> None:
+    run(debian, ["intel_iommu=on"])
+    run(debian, ["intel_iommu=on,sm_on"])
+    (record,) = StateStore(debian.host).all("kernel_parameter")
+    assert record.before == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]}
+    assert record.after == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=on,sm_on"]}
+    assert not record.diverged
+    run(debian, ["intel_iommu=off"])
+    assert not debian.path(STATE).exists()
+    assert debian.read(DEFAULTS) == DEBIAN_13
+
+
+# -- failures and sudden ends ------------------------------------------------------------------------------
+
+
+def _generator(answer: Callable[[str], Completed | None]) -> Callable[[Sequence[str]], Completed | None]:
+    return lambda argv: answer(argv[-1]) if "grub-mkconfig" in argv else None
+
+
+def _failed(output: str) -> Completed:
+    Path(output).write_text("menuentry 'half")
+    return Completed(("grub-mkconfig",), 1, "", "no space left")
+
+
+def _writes(text: str) -> Callable[[str], Completed]:
+    def answer(output: str) -> Completed:
+        Path(output).write_text(text)
+        return Completed(("grub-mkconfig",), 0, "", "")
+
+    return answer
+
+
+def _times_out(output: str) -> Completed:
+    raise subprocess.TimeoutExpired("grub-mkconfig", 1200)
+
+
+HEADER = "### BEGIN /etc/grub.d/10_linux ###\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (_failed, "command_failed"),
+        (_times_out, "command_timeout"),
+        (lambda output: Completed(("grub-mkconfig",), 0, "", ""), "generator_failed"),
+        (_writes(""), "boot_entries_missing"),
+        (_writes("menuentry 'half"), "boot_entries_not_understood"),
+        (_writes(HEADER + "menuentry x {\n linux /boot/vmlinuz quiet\n}\n"), "boot_entries_wrong"),
+    ],
+)
+def test_a_failing_generator_leaves_everything_as_it_was(
+    debian: GrubHost, answer: Callable[[str], Completed | None], code: str
+) -> None:
+    before = tree_hash(debian.root, exclude=["run/kvm-passthrough.lock", "var"])
+    debian.intercept = _generator(answer)
+    with pytest.raises(PassthroughError) as caught:
+        run(debian, ["intel_iommu=on"])
+    assert caught.value.code == code
+    assert caught.value.extra["undone"] == [f"change the kernel parameters in {DEFAULTS}"]
+    assert not caught.value.extra["not_undone"]
+    assert tree_hash(debian.root, exclude=["run/kvm-passthrough.lock", "var"]) == before
+    assert not debian.path(STATE).exists()
+    debian.intercept = None
+    assert run(debian, ["intel_iommu=on"])["changed"]
+
+
+def test_a_script_check_that_fails_keeps_the_old_configuration(debian: GrubHost) -> None:
+    debian.write("/usr/bin/grub-script-check", "#!/bin/sh\n", 0o755)
+    before = debian.read(CONFIG)
+    debian.intercept = lambda argv: (
+        Completed(tuple(argv), 1, "", "syntax error at line 1") if argv[0] == "grub-script-check" else None
+    )
+    with pytest.raises(PassthroughError, match="syntax error at line 1"):
+        run(debian, ["iommu=pt"])
+    assert (debian.read(CONFIG), debian.read(DEFAULTS)) == (before, DEBIAN_13)
+
+
+def test_what_does_not_hold_is_undone_with_the_old_grub_cfg(debian: GrubHost) -> None:
+    before = tree_hash(debian.root, exclude=["run/kvm-passthrough.lock", "var"])
+    original = debian.read(CONFIG)
+    checks = 0
+
+    def sabotage(argv: Sequence[str]) -> Completed | None:
+        nonlocal checks
+        if "sh" in argv:
+            checks += 1
+            if checks == 3:  # the look at the host after the change
+                debian.write(CONFIG, original)
+        return None
+
+    debian.intercept = sabotage
+    with pytest.raises(PassthroughError) as caught:
+        run(debian, ["intel_iommu=on"])
+    assert caught.value.code == "not_converged"
+    assert tree_hash(debian.root, exclude=["run/kvm-passthrough.lock", "var"]) == before
+
+
+OPERATIONS = ("open", "rename", "fsync", "unlink", "rmdir", "mkdir", "fchmod")
+
+
+def _killed_at(on: GrubHost, number: int) -> bool:
+    """Run in a child process that ends without a word before its n-th file operation or command."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            count = 0
+
+            def step() -> None:
+                nonlocal count
+                count += 1
+                if count == number:
+                    os._exit(9)
+
+            def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+                def call(*arguments: Any, **options: Any) -> Any:
+                    step()
+                    return operation(*arguments, **options)
+
+                return call
+
+            for name in OPERATIONS:
+                setattr(os, name, counted(getattr(os, name)))
+            on.intercept = lambda argv: step()
+            run(on, ["intel_iommu=on"])
+            status = 0
+        finally:
+            os._exit(status)
+    _unused, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) in (0, 9)
+    return os.waitstatus_to_exitcode(ended) == 9
+
+
+def test_killed_at_any_point_the_host_boots_the_old_or_the_new_configuration(tmp_path: Path) -> None:
+    template = GrubHost(tmp_path / "template", DEBIAN_13)
+    old_config, old_defaults = template.read(CONFIG), template.read(DEFAULTS)
+    finished = GrubHost(tmp_path / "finished", DEBIAN_13)
+    run(finished, ["intel_iommu=on"])
+    new_config, new_defaults = finished.read(CONFIG), finished.read(DEFAULTS)
+    for number in range(1, 400):
+        on = GrubHost(tmp_path / str(number), DEBIAN_13)
+        killed = _killed_at(on, number)
+        assert on.read(CONFIG) in (old_config, new_config), number
+        assert on.read(DEFAULTS) in (old_defaults, new_defaults), number
+        assert boot_entries(on.read(CONFIG))
+        if not killed:
+            break
+        run(on, ["intel_iommu=on"])
+        assert (on.read(CONFIG), on.read(DEFAULTS)) == (new_config, new_defaults), number
+        (record,) = StateStore(on.host).all("kernel_parameter")
+        assert record.before == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]}, number
+        shutil.rmtree(on.root)
+    else:
+        pytest.fail("the run never came to its end")
+    print(f"ended without a word before each of {number - 1} file operations and commands")
+    assert number > 20
+
+
+# -- the real generator ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.exists(GENERATOR), reason="grub-mkconfig (package grub-common) is not installed here")
+def test_the_real_grub_mkconfig(tmp_path: Path) -> None:
+    """Debian's own scripts, told to look into a directory instead of this machine's /etc and /boot."""
+    on = GrubHost(tmp_path, DEBIAN_13, kernels=["6.1.0-13-amd64"])
+    probe = tmp_path / "usr/sbin/grub-probe"
+    on.write(
+        "/usr/sbin/grub-probe",
+        '#!/bin/sh\ncase "$*" in\n*fs_uuid*) echo 1234-abcd ;;\n*=fs*) echo ext2 ;;\n*=device*) echo /dev/vda1 ;;\n'
+        "*=partmap*) echo msdos ;;\n*=hints_string*) ;;\n*=abstraction*) ;;\n*) echo x ;;\nesac\n",
+        0o755,
+    )
+    on.write("/etc/os-release", "NAME=Debian\n")
+    script = Path(GENERATOR).read_text()
+    script = script.replace('sysconfdir="/etc"', f'sysconfdir="{tmp_path}/etc"')
+    script = script.replace('grub_probe="${sbindir}/grub-probe"', f'grub_probe="{probe}"; export grub_probe')
+    assert script.count(str(tmp_path)) >= 2
+    on.write(GENERATOR, script, 0o755)
+    for name in ("00_header", "10_linux", "40_custom"):
+        text = Path("/etc/grub.d", name).read_text()
+        if name == "10_linux":
+            text = text.replace(" /boot/", f" {tmp_path}/boot/").replace(" /vmlinu", f" {tmp_path}/nowhere/vmlinu")
+        on.write(f"/etc/grub.d/{name}", text, 0o755)
+    os.environ["EUID"] = "0"
+    try:
+        on.update_grub()
+        on.write("/proc/cmdline", f"BOOT_IMAGE={boot_entries(on.read(CONFIG))[0].kernel}\n")
+        present = ["intel_iommu=on", 'dyndbg="file drivers/vfio/* +p; module x +p"']
+        expected = run(on, present, check=True)
+        assert len(expected["entries"]["before"]) == 3
+        assert [entry["recovery"] for entry in expected["entries"]["before"]] == [False, False, True]
+        assert run(on, present) == expected
+        after = [entry.as_result() for entry in configuration(on.host).entries]
+        assert after == expected["entries"]["after"]
+        assert after[0]["command_line"].endswith(
+            'console=tty0 console=ttyS0,115200 quiet intel_iommu=on "dyndbg=file drivers/vfio/* +p; module x +p"'
+        )
+        assert not run(on, present)["changed"]
+    finally:
+        del os.environ["EUID"]

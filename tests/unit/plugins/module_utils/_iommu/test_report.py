@@ -1,0 +1,418 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import RESERVED_MSI, SysfsTree
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
+
+VFIO_KO = "kernel/drivers/vfio/pci/vfio-pci.ko.xz"
+REMAPPED = "  0:  9  IR-IO-APIC    2-edge  timer\n 24:  1  IR-PCI-MSIX-0000:01:00.0  0-edge  enp1s0\n"
+NOT_REMAPPED = "  0:  9  IO-APIC    2-edge  timer\n 24:  1  PCI-MSIX-0000:01:00.0  0-edge  IR-receiver\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SysfsTree:
+    """A host on which nothing stands against passthrough, but for the IOMMU, which each test adds."""
+    tree = SysfsTree(tmp_path)
+    tree.write("/proc/sys/kernel/arch", "x86_64\n").write("/dev/kvm", "").set_cpu()
+    tree.write("/sys/firmware/acpi/tables/FACP", b"FACP").write("/sys/firmware/acpi/tables/APIC", b"APIC")
+    tree.write("/proc/interrupts", NOT_REMAPPED)
+    return tree.add_modules(available=["kernel/fs/ext4/ext4.ko", VFIO_KO])
+
+
+def active_vtd(tree: SysfsTree) -> SysfsTree:
+    """VT-d at work: a unit, a group, remapped interrupts."""
+    tree.add_vtd().write("/proc/interrupts", REMAPPED)
+    return tree.add_device("01:00.0", ids="8086:10c9", pci_class=0x020000, driver="igb", group=1)
+
+
+def report(tree: SysfsTree, **arguments: Any) -> dict[str, Any]:
+    """The report, which has to leave the tree as it was."""
+    before = tree_hash(tree.root)
+    result = iommu_report(tree.host(), **arguments)
+    assert tree_hash(tree.root) == before
+    return result
+
+
+def codes(result: dict[str, Any]) -> list[str]:
+    return [blocker["code"] for blocker in result["blockers"]]
+
+
+def test_intel_active(tree: SysfsTree) -> None:
+    active_vtd(tree).set_cmdline("root=/dev/vda1 intel_iommu=on quiet")
+    result = report(tree)
+    assert result["state"] == "active"
+    assert result["platform"] == "intel_vtd"
+    assert result["evidence"] == ["the kernel drives 1 IOMMU unit: dmar0"]
+    assert result["recommended_parameters"] == []
+    assert result["parameters_to_remove"] == []
+    assert result["running_parameters"] == ["intel_iommu=on"]
+    assert result["blockers"] == []
+    assert result["firmware"] == {
+        "acpi": True,
+        "iommu_tables": ["DMAR"],
+        "dmar_flags": "0x01",
+        "interrupt_remapping": True,
+    }
+    assert result["units"] == [
+        {
+            "name": "dmar0",
+            "devices": 0,
+            "cap": "0xd2008c22260286",
+            "ecap": "0xf00f5a",
+            "version": "1:0",
+            "interrupt_remapping": True,
+        }
+    ]
+    assert result["interrupt_remapping"]["supported"] is True
+    assert result["interrupt_remapping"]["enabled"] is True
+    assert result["group_count"] == 1
+    assert result["group_types"] == {"DMA": 1}
+    assert result["vfio_pci"] == {"loaded": False, "built_in": False, "available": True}
+    assert result["unreadable"] == []
+    assert result["msg"] == (
+        "The IOMMU (Intel VT-d) is active: 1 unit, 1 group, interrupt remapping on. Nothing stands against passthrough."
+    )
+
+
+def test_the_name_of_the_processor_does_not_count(tree: SysfsTree) -> None:
+    active_vtd(tree).set_cpu("AuthenticAMD", "fpu svm hypervisor")
+    result = report(tree)
+    assert (result["state"], result["platform"]) == ("active", "intel_vtd")
+    assert result["cpu"] == {"vendor": "AuthenticAMD", "virtualization": "svm", "is_virtual_machine": True}
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "state", "recommended", "unwanted"),
+    [
+        ("quiet", "disabled_by_default", ["intel_iommu=on"], []),
+        ("intel_iommu=igfx_off", "disabled_by_default", ["intel_iommu=on,igfx_off"], []),
+        ("intel_iommu=off", "disabled_by_parameter", ["intel_iommu=on"], []),
+        ("intel-iommu=off", "disabled_by_parameter", ["intel_iommu=on"], []),
+        ("intel_iommu=on intel_iommu=off", "disabled_by_parameter", ["intel_iommu=on"], []),
+        ("intel_iommu=sm_on,off", "disabled_by_parameter", ["intel_iommu=on,sm_on"], []),
+        ("intel_iommu=on,off", "disabled_by_parameter", ["intel_iommu=on"], []),
+        ("iommu=off", "disabled_by_parameter", ["intel_iommu=on"], ["iommu=off"]),
+        ("intel_iommu=on iommu=off", "disabled_by_parameter", ["intel_iommu=on"], ["iommu=off"]),
+        ("intel_iommu=on iommu=pt,off", "disabled_by_parameter", ["intel_iommu=on", "iommu=pt"], []),
+        ("iommu=off iommu=off intel_iommu=off", "disabled_by_parameter", ["intel_iommu=on"], ["iommu=off"]),
+        ("intel_iommu=on", "unknown", [], []),
+        ("intel_iommu=off intel_iommu=on", "unknown", [], []),
+        ("intel_iommu=off,on", "unknown", [], []),
+        ("my_intel_iommu=off amd_iommu=off", "disabled_by_default", ["intel_iommu=on"], []),
+        ("-- intel_iommu=off", "disabled_by_default", ["intel_iommu=on"], []),
+    ],
+)
+def test_intel_not_active(
+    tree: SysfsTree, cmdline: str, state: str, recommended: list[str], unwanted: list[str]
+) -> None:
+    tree.add_vtd(active=False).set_cmdline(f"root=/dev/vda1 {cmdline}")
+    result = report(tree)
+    assert result["state"] == state
+    assert result["platform"] == "intel_vtd"
+    assert result["recommended_parameters"] == recommended
+    assert result["parameters_to_remove"] == unwanted
+    expected = {
+        "disabled_by_default": "iommu_disabled_by_default",
+        "disabled_by_parameter": "iommu_disabled_by_parameter",
+        "unknown": "iommu_not_started",
+    }
+    assert codes(result)[0] == expected[state]
+    assert result["blockers"][0]["severity"] == "error"
+    for text in recommended + unwanted:
+        assert text in result["blockers"][0]["remedy"]
+    assert "Passthrough is not possible" in result["msg"]
+    assert "iommu=pt" not in recommended or "pt" in cmdline
+
+
+@pytest.mark.parametrize(
+    ("config", "state"),
+    [
+        ("CONFIG_INTEL_IOMMU=y\n# CONFIG_INTEL_IOMMU_DEFAULT_ON is not set\n", "disabled_by_default"),
+        ("CONFIG_INTEL_IOMMU=y\nCONFIG_INTEL_IOMMU_DEFAULT_ON=y\n", "unknown"),
+        ("CONFIG_INTEL_IOMMU=y\nCONFIG_INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF=y\n", "unknown"),
+        ("CONFIG_INTEL_IOMMU=y\nCONFIG_INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON=y\n", "disabled_by_default"),
+        ("# CONFIG_INTEL_IOMMU is not set\n", "unsupported"),
+    ],
+)
+def test_what_the_kernel_was_built_with(tree: SysfsTree, config: str, state: str) -> None:
+    tree.add_vtd(active=False).write(f"/boot/config-{tree.kernel}", config)
+    result = report(tree)
+    assert result["state"] == state
+    assert result["recommended_parameters"] == (["intel_iommu=on"] if state == "disabled_by_default" else [])
+
+
+def test_amd_active(tree: SysfsTree) -> None:
+    tree.add_amdvi().set_cpu("AuthenticAMD", "fpu svm").write("/proc/interrupts", REMAPPED)
+    tree.add_device("01:00.0", group=1)
+    result = report(tree)
+    assert (result["state"], result["platform"]) == ("active", "amd_vi")
+    assert result["units"] == [{"name": "ivhd0", "devices": 0, "cap": "0xd0000018", "features": "0x29d3"}]
+    assert result["interrupt_remapping"]["enabled"] is True
+    assert result["blockers"] == []
+
+
+def test_amd_iommu_on_means_nothing(tree: SysfsTree) -> None:
+    tree.add_amdvi().set_cmdline("amd_iommu=on").write("/proc/interrupts", REMAPPED)
+    tree.add_device("01:00.0", group=1)
+    result = report(tree)
+    assert codes(result) == ["parameter_without_effect"]
+    assert result["recommended_parameters"] == []
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "state", "recommended", "unwanted"),
+    [
+        ("amd_iommu=off", "disabled_by_parameter", [], ["amd_iommu=off"]),
+        ("amd_iommu=off amd_iommu=on", "disabled_by_parameter", [], ["amd_iommu=off"]),
+        ("amd_iommu=fullflush,off", "disabled_by_parameter", ["amd_iommu=fullflush"], []),
+        ("amd_iommu=off iommu=off", "disabled_by_parameter", [], ["amd_iommu=off", "iommu=off"]),
+        ("quiet", "unknown", [], []),
+        ("amd_iommu=on", "unknown", [], []),
+        ("intel_iommu=off", "unknown", [], []),
+    ],
+)
+def test_amd_not_active(tree: SysfsTree, cmdline: str, state: str, recommended: list[str], unwanted: list[str]) -> None:
+    tree.add_amdvi(active=False).set_cmdline(cmdline)
+    result = report(tree)
+    assert (result["state"], result["platform"]) == (state, "amd_vi")
+    assert result["recommended_parameters"] == recommended
+    assert result["parameters_to_remove"] == unwanted
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "remedy"),
+    [
+        ("GenuineIntel", "vmx", "Intel VT-d"),
+        ("AuthenticAMD", "svm", "AMD-Vi"),
+        ("CentaurHauls", "vmx", "Intel VT-d or the AMD IOMMU"),
+        ("AuthenticAMD", "svm hypervisor", "virtual IOMMU"),
+    ],
+)
+def test_off_in_firmware(tree: SysfsTree, vendor: str, flags: str, remedy: str) -> None:
+    tree.set_cpu(vendor, flags).set_cmdline("intel_iommu=off amd_iommu=off")
+    result = report(tree)
+    assert result["state"] == "disabled_in_firmware"
+    assert result["platform"] is None
+    assert result["recommended_parameters"] == []
+    assert result["parameters_to_remove"] == []
+    assert codes(result) == ["iommu_disabled_in_firmware"]
+    assert remedy in result["blockers"][0]["remedy"]
+
+
+def test_a_container_that_hides_the_firmware_is_unknown_not_off(tree: SysfsTree) -> None:
+    for name in ("FACP", "APIC"):
+        tree.path(f"/sys/firmware/acpi/tables/{name}").unlink()
+    result = report(tree)
+    assert result["state"] == "unknown"
+    assert result["firmware"]["acpi"] is False
+    assert codes(result) == ["iommu_state_unknown"]
+
+
+@pytest.mark.parametrize("arch", ["aarch64", "s390x", "riscv64"])
+def test_another_architecture_is_unknown_and_says_so(tree: SysfsTree, arch: str) -> None:
+    tree.write("/proc/sys/kernel/arch", arch).write("/sys/class/iommu/smmu3.0x9050000/uevent", "")
+    tree.add_device("01:00.0", group=3)
+    result = report(tree)
+    assert result["state"] == "unknown"
+    assert result["architecture"] == arch
+    assert any(arch in text for text in result["evidence"])
+    assert result["units"] == [{"name": "smmu3.0x9050000", "devices": 0}]
+    assert result["group_count"] == 1
+    assert codes(result) == ["unknown_platform"]
+
+
+def test_units_of_an_unknown_kind(tree: SysfsTree) -> None:
+    tree.write("/sys/class/iommu/virtio0/uevent", "")
+    result = report(tree)
+    assert result["state"] == "unknown"
+    assert result["platform"] is None
+    assert "units: virtio0" in result["evidence"]
+
+
+def test_the_architecture_before_linux_6_1_comes_from_uname(tree: SysfsTree) -> None:
+    tree.path("/proc/sys/kernel/arch").unlink()
+
+    def uname(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        assert list(argv) == ["uname", "-m"]
+        return Completed(tuple(argv), 0, "x86_64\n", "")
+
+    assert iommu_report(tree.host(runner=uname))["architecture"] == "x86_64"
+
+    def hangs(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        raise subprocess.TimeoutExpired(list(argv), timeout)
+
+    assert iommu_report(tree.host(runner=hangs))["state"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("interrupts", "ecap", "flags", "cmdline", "supported", "enabled"),
+    [
+        (REMAPPED, 0xF00F5A, 1, "", True, True),
+        (NOT_REMAPPED, 0xF00F5A, 1, "intremap=off", True, False),
+        (NOT_REMAPPED, 0xF00F52, 1, "", False, False),
+        (NOT_REMAPPED, 0xF00F5A, 0, "", False, False),
+        ("", 0xF00F5A, 1, "", True, True),
+        ("", 0xF00F5A, 1, "intremap=nosid,off", True, False),
+        ("", 0xF00F5A, 1, "nointremap", True, False),
+        ("", 0xF00F5A, 1, "nointremap intremap=on", True, True),
+        ("", 0xF00F52, 1, "intremap=on", False, False),
+        ("", None, None, "", None, None),
+    ],
+)
+def test_interrupt_remapping_of_intel(
+    tree: SysfsTree,
+    interrupts: str,
+    ecap: int | None,
+    flags: int | None,
+    cmdline: str,
+    supported: bool | None,
+    enabled: bool | None,
+) -> None:
+    tree.add_vtd(ecap=ecap, flags=flags or 0, table=flags is not None).set_cmdline(cmdline)
+    tree.write("/proc/interrupts", interrupts).add_device("01:00.0", group=1)
+    result = report(tree)
+    assert result["state"] == "active"
+    assert result["interrupt_remapping"]["supported"] is supported
+    assert result["interrupt_remapping"]["enabled"] is enabled
+    assert ("no_interrupt_remapping" in codes(result)) is (enabled is False)
+
+
+@pytest.mark.parametrize("how", ["parameter", "type1", "iommufd"])
+def test_unsafe_interrupts_are_a_warning_once_they_are_allowed(tree: SysfsTree, how: str) -> None:
+    active_vtd(tree).write("/proc/interrupts", NOT_REMAPPED)
+    if how == "parameter":
+        tree.set_cmdline("vfio_iommu_type1.allow-unsafe-interrupts=1")
+    else:
+        module = {"type1": "vfio_iommu_type1", "iommufd": "iommufd"}[how]
+        tree.write(f"/sys/module/{module}/parameters/allow_unsafe_interrupts", "Y\n")
+    result = report(tree)
+    assert codes(result) == ["unsafe_interrupts"]
+    assert result["blockers"][0]["severity"] == "warning"
+    assert result["interrupt_remapping"]["allow_unsafe_interrupts"] is True
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "loser", "winner"),
+    [
+        ("intel_iommu=off intel_iommu=on", "intel_iommu=off", "intel_iommu=on"),
+        ("intremap=off intremap=on", "intremap=off", "intremap=on"),
+        ("nointremap intremap=on", "nointremap", "intremap=on"),
+        ("amd_iommu=off amd_iommu=on", "amd_iommu=on", "amd_iommu=off"),
+    ],
+)
+def test_contradictions_name_what_counts(tree: SysfsTree, cmdline: str, loser: str, winner: str) -> None:
+    active_vtd(tree).set_cmdline(cmdline)
+    found = [blocker for blocker in report(tree)["blockers"] if blocker["code"] == "contradicting_parameters"]
+    assert len(found) == 1
+    assert f"with {loser} and with {winner}: the latter is what counts" in found[0]["message"]
+
+
+def test_groups(tree: SysfsTree) -> None:
+    active_vtd(tree)
+    tree.add_device("00:1c.0", bridge=True, driver="pcieport", group=2)
+    tree.add_device("02:00.0", driver="vfio-pci", group=2)
+    tree.add_device("02:00.1", driver="pci-stub", group=2)
+    tree.add_device("02:00.2", group=2)
+    tree.add_group(7, type="identity", reserved=["0x1000 0x1fff direct", "0x2000 0x2fff direct-relaxable"])
+    tree.add_device("00:1a.7", driver="ehci-pci", group=7)
+    result = report(tree, with_groups=True)
+    assert [(group["number"], group["viable"]) for group in result["groups"]] == [(1, False), (2, True), (7, False)]
+    assert result["groups"][0]["bound_to_host"] == [{"address": "0000:01:00.0", "driver": "igb"}]
+    assert result["groups"][1]["devices"] == ["0000:00:1c.0", "0000:02:00.0", "0000:02:00.1", "0000:02:00.2"]
+    assert result["groups"][1]["reserved_regions"] == [{"start": "0xfee00000", "end": "0xfeefffff", "type": "msi"}]
+    assert result["group_types"] == {"DMA": 2, "identity": 1}
+    assert codes(result) == ["reserved_region"]
+    assert result["blockers"][0]["devices"] == ["0000:00:1a.7"]
+    assert "0x1000-0x1fff)" in result["blockers"][0]["message"]
+    assert "groups" not in report(tree)
+    assert RESERVED_MSI.endswith("msi")
+
+
+def test_an_active_iommu_without_groups(tree: SysfsTree) -> None:
+    tree.add_vtd().write("/proc/interrupts", REMAPPED)
+    assert codes(report(tree)) == ["no_iommu_groups"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected", "blocker"),
+    [
+        (lambda tree: tree.add_driver("vfio-pci"), {"loaded": True, "built_in": False, "available": True}, None),
+        (
+            lambda tree: tree.add_modules(builtin=["kernel/drivers/vfio/pci/vfio-pci.ko"]),
+            {"loaded": False, "built_in": True, "available": True},
+            None,
+        ),
+        (
+            lambda tree: tree.add_modules(available=["kernel/drivers/vfio/pci/mlx5/mlx5-vfio-pci.ko"]),
+            {"loaded": False, "built_in": False, "available": False},
+            "vfio_pci_missing",
+        ),
+        (
+            lambda tree: tree.path(f"/lib/modules/{tree.kernel}").rename(tree.path("/lib/modules/newer")),
+            {"loaded": False, "built_in": False, "available": None},
+            "kernel_modules_missing",
+        ),
+    ],
+)
+def test_vfio_pci(tree: SysfsTree, prepare: Any, expected: dict[str, Any], blocker: str | None) -> None:
+    active_vtd(tree)
+    prepare(tree)
+    result = report(tree)
+    assert result["vfio_pci"] == expected
+    assert codes(result) == ([] if blocker is None else [blocker])
+
+
+@pytest.mark.parametrize(
+    ("flags", "blocker", "severity"), [("fpu", "no_virtualization", "error"), ("fpu vmx", "no_kvm", "warning")]
+)
+def test_kvm(tree: SysfsTree, flags: str, blocker: str, severity: str) -> None:
+    active_vtd(tree).set_cpu(flags=flags).path("/dev/kvm").unlink()
+    result = report(tree)
+    assert result["kvm"] is False
+    assert [(found["code"], found["severity"]) for found in result["blockers"]] == [(blocker, severity)]
+
+
+def test_lockdown(tree: SysfsTree) -> None:
+    tree.write("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    assert report(tree)["lockdown"] == "integrity"
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_answered(tree: SysfsTree) -> None:
+    active_vtd(tree)
+    # A directory in a file's place cannot be read by anybody, whoever runs the tests.
+    for path in ("/sys/firmware/acpi/tables/DMAR", "/proc/interrupts", "/sys/class/iommu/dmar0/intel-iommu/cap"):
+        tree.path(path).unlink()
+        tree.path(path).mkdir()
+    result = report(tree)
+    assert result["state"] == "active"
+    assert result["firmware"] == {"acpi": True, "iommu_tables": ["DMAR"]}
+    assert result["interrupt_remapping"]["enabled"] is True
+    assert result["unreadable"] == [
+        "/proc/interrupts",
+        "/sys/class/iommu/dmar0/intel-iommu/cap",
+        "/sys/firmware/acpi/tables/DMAR",
+    ]
+
+
+@pytest.mark.parametrize("table", [b"", b"DMAR", b"DMAR" + bytes(33)])
+def test_a_truncated_table(tree: SysfsTree, table: bytes) -> None:
+    active_vtd(tree).write("/sys/firmware/acpi/tables/DMAR", table)
+    assert report(tree)["firmware"] == {"acpi": True, "iommu_tables": ["DMAR"]}
+
+
+def test_an_empty_machine(tmp_path: Path) -> None:
+    result = iommu_report(Host(str(tmp_path), runner=lambda argv, timeout, stdin: Completed(tuple(argv), 1, "", "")))
+    assert result["state"] == "unknown"
+    assert result["kernel"] is None
+    assert result["group_count"] == 0

@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus, PciDevice, ReservedRegion
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SysfsTree:
+    return SysfsTree(tmp_path)
+
+
+def device(tree: SysfsTree, address: str) -> PciDevice:
+    return Bus(tree.host()).device(PciAddress.parse(address))
+
+
+def test_a_physical_function_and_its_virtual_functions(tree: SysfsTree) -> None:
+    tree.add_device("00:1c.0", bridge=True, driver="pcieport", group=1)
+    tree.add_device(
+        "01:00.0",
+        ids="8086:10c9",
+        subsystem="8086:a02c",
+        pci_class=0x020000,
+        driver="igb",
+        group=14,
+        parent="00:1c.0",
+        totalvfs=7,
+        numa_node=1,
+        reset_methods="flr bus",
+        interfaces={"enp1s0f0": "52:54:00:AA:BB:CC"},
+    )
+    vfs = tree.add_vfs("01:00.0", 2, driver="igbvf", first_group=15)
+    assert [str(address) for address in vfs] == ["0000:01:10.0", "0000:01:10.2"]
+    pf = device(tree, "01:00.0")
+    assert (pf.vendor_id, pf.device_id) == (0x8086, 0x10C9)
+    assert (pf.subsystem_vendor_id, pf.subsystem_device_id) == (0x8086, 0xA02C)
+    assert pf.pci_class == 0x020000
+    assert (pf.driver, pf.driver_override) == ("igb", None)
+    assert (pf.iommu_group, pf.group_members) == (14, [pf.address])
+    assert (pf.numa_node, pf.reset_methods) == (1, ["flr", "bus"])
+    assert (pf.pf, pf.vf_index, pf.vfs) == (None, None, vfs)
+    assert (pf.sriov_numvfs, pf.sriov_totalvfs) == (2, 7)
+    assert pf.interfaces == ["enp1s0f0"]
+    assert pf.mac_addresses() == {"enp1s0f0": "52:54:00:aa:bb:cc"}
+    assert pf.modalias == "pci:v00008086d000010C9sv00008086sd0000A02Cbc02sc00i00"
+    assert not pf.is_bridge
+    vf = device(tree, "01:10.2")
+    assert (vf.pf, vf.vf_index, vf.vfs) == (pf.address, 1, [])
+    assert (vf.iommu_group, vf.sriov_totalvfs, vf.sriov_numvfs) == (16, None, None)
+    assert vf.ids == "8086:10ca"
+    assert vf.numa_node is None
+    assert device(tree, "00:1c.0").is_bridge
+
+
+def test_the_functions_of_a_slot(tree: SysfsTree) -> None:
+    for function in (0, 1, 3):
+        tree.add_device(f"00:05.{function}", group=5)
+    tree.add_device("00:06.0", group=6)
+    assert [str(address) for address in device(tree, "00:05.1").siblings] == [
+        "0000:00:05.0",
+        "0000:00:05.1",
+        "0000:00:05.3",
+    ]
+    assert device(tree, "00:05.3").group_members == device(tree, "00:05.3").siblings
+    assert device(tree, "00:06.0").siblings == [PciAddress.parse("00:06.0")]
+
+
+def test_interfaces_of_virtio_devices(tree: SysfsTree) -> None:
+    tree.add_device("00:03.0", driver="virtio-pci", virtio=2, interfaces={"ens3": "02:00:00:00:00:01"})
+    assert device(tree, "00:03.0").interfaces == ["ens3"]
+    assert device(tree, "00:03.0").mac_addresses() == {"ens3": "02:00:00:00:00:01"}
+
+
+def test_a_device_without_driver_group_and_most_attributes(tree: SysfsTree) -> None:
+    tree.add_device("00:03.0", override="vfio-pci", reset_methods=None)
+    found = device(tree, "00:03.0")
+    assert (found.driver, found.driver_override) == (None, "vfio-pci")
+    assert (found.iommu_group, found.group_members) == (None, [])
+    assert found.reset_methods == []
+    assert found.interfaces == []
+    assert not found.boot_vga
+
+
+def test_binding_and_unbinding_is_seen_by_a_new_bus(tree: SysfsTree) -> None:
+    tree.add_device("00:03.0", driver="nvme")
+    assert device(tree, "00:03.0").driver == "nvme"
+    assert device(tree.bind("00:03.0", "vfio-pci"), "00:03.0").driver == "vfio-pci"
+    assert device(tree.bind("00:03.0", None), "00:03.0").driver is None
+
+
+def test_the_bus(tree: SysfsTree) -> None:
+    for address in ("10000:e1:00.0", "00:1f.3", "00:02.0", "0001:00:00.0"):
+        tree.add_device(address)
+    bus = Bus(tree.host())
+    assert [str(address) for address in bus.addresses] == [
+        "0000:00:02.0",
+        "0000:00:1f.3",
+        "0001:00:00.0",
+        "10000:e1:00.0",
+    ]
+    assert PciAddress.parse("00:02.0") in bus
+    assert PciAddress.parse("00:03.0") not in bus
+    assert bus.device(PciAddress.parse("00:02.0")) is bus.devices()[0]
+    with pytest.raises(PassthroughError) as caught:
+        bus.device(PciAddress.parse("00:03.0"))
+    assert caught.value.code == "device_not_found"
+    assert bus.groups() == []
+
+
+def test_groups(tree: SysfsTree) -> None:
+    tree.add_group(12, type="identity", reserved=["0x00000000fee00000 0x00000000feefffff msi", "0x0 0xfff direct"])
+    tree.add_device("00:02.0", group=12).add_device("00:01.0", group=12).add_device("00:03.0", group=3)
+    tree.link("/sys/kernel/iommu_groups/12/devices/a-platform-device", "/sys/devices")
+    bus = Bus(tree.host())
+    assert bus.groups() == [3, 12]
+    assert [str(address) for address in bus.group_members(12)] == ["0000:00:01.0", "0000:00:02.0"]
+    assert bus.group_type(12) == "identity"
+    assert bus.reserved_regions(12) == [
+        ReservedRegion(0xFEE00000, 0xFEEFFFFF, "msi"),
+        ReservedRegion(0, 0xFFF, "direct"),
+    ]
+    assert bus.group_type(99) is None
+    assert bus.reserved_regions(99) == []
+
+
+def test_one_line_for_people(tree: SysfsTree) -> None:
+    tree.write("/usr/share/misc/pci.ids", "8086  Intel Corporation\n\t10c9  82576\n")
+    tree.add_device(
+        "01:00.0", ids="8086:10c9", pci_class=0x020000, driver="igb", interfaces={"eth0": "02:00:00:00:00:01"}
+    )
+    tree.add_device("02:00.0", ids="dead:beef", pci_class=0x770000)
+    assert (
+        device(tree, "01:00.0").line
+        == "0000:01:00.0 [8086:10c9] Ethernet controller, 82576, driver igb, interface eth0"
+    )
+    assert device(tree, "02:00.0").line == "0000:02:00.0 [dead:beef] Class 7700, no driver"
+    assert device(tree, "01:00.0").vendor_name == "Intel Corporation"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, "device_vanished"), ("", "attribute_invalid"), ("x", "attribute_invalid")]
+)
+def test_an_identity_that_cannot_be_read(tree: SysfsTree, content: str | None, code: str) -> None:
+    tree.add_device("00:03.0")
+    if content is None:
+        tree.path(tree.device_path("00:03.0") + "/vendor").unlink()
+    else:
+        tree.set_attribute("00:03.0", "vendor", content)
+    found = device(tree, "00:03.0")
+    with pytest.raises(PassthroughError) as caught:
+        found.vendor_id  # noqa: B018
+    assert caught.value.code == code
+    assert "0000:00:03.0" in str(caught.value)
+    assert found.line == "0000:00:03.0"

@@ -1,0 +1,479 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each guard: what it stands against, what it lets pass, and what it says when it cannot know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Change, Finding, GuardContext
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import (
+    FORCIBLE_CODES,
+    GUARDS,
+    check_device,
+)
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+
+NIC, NIC2, DISK, DISK2 = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0", "0000:03:00.0"
+
+
+class Machine:
+    """A tree with two network cards and two NVMe disks that nothing uses, and the output of ``ip`` and ``zpool``."""
+
+    def __init__(self, root: Path) -> None:
+        self.tree = tree = SysfsTree(root)
+        for number, address in enumerate((NIC, NIC2)):
+            macs = {f"eth{number}": f"52:54:00:00:00:0{number}"}
+            tree.add_device(address, pci_class=0x020000, driver="igb", group=number, interfaces=macs)
+        for number, address in enumerate((DISK, DISK2)):
+            tree.add_device(address, pci_class=0x010802, driver="nvme", group=10 + number)
+            tree.write(f"{tree.device_path(address)}/nvme/nvme{number}/model", "")
+            self.block(f"nvme{number}n1", f"{tree.device_path(address)}/nvme/nvme{number}", f"259:{number * 16}")
+        self.mounts: list[str] = []
+        self.mount("0:21", "/proc", "proc", "proc")
+        self.swap()
+        tree.path("/proc/1/fd").mkdir(parents=True)
+        tree.path("/proc/1/fd/0").symlink_to("/dev/null")
+        self.addresses: list[dict[str, Any]] = [
+            {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "scope": "host"}]}
+        ]
+        self.routes: dict[str, list[dict[str, Any]]] = {"-4": [], "-6": []}
+        self.zpool: str | None = None
+
+    # -- building ----------------------------------------------------------------------------------------
+
+    def block(self, name: str, within: str, number: str, on: Sequence[str] = (), dm: Optional[str] = None) -> None:
+        """A disk, or (``on``) a device over others."""
+        tree = self.tree
+        tree.add_block_device(name, within, number)
+        tree.path(f"/sys/class/block/{name}/holders").mkdir()
+        for lower in on:
+            tree.link(f"/sys/class/block/{name}/slaves/{lower}", tree_place(tree, lower))
+            tree.link(f"/sys/class/block/{lower}/holders/{name}", tree_place(tree, name))
+        if dm is not None:
+            tree.write(f"/sys/class/block/{name}/dm/name", f"{dm}\n")
+            tree.path("/dev/mapper").mkdir(parents=True, exist_ok=True)
+            tree.path(f"/dev/mapper/{dm}").symlink_to(f"../{name}")
+        tree.write(f"/dev/{name}", "")
+
+    def partition(self, disk: str, number: int, device: str) -> str:
+        name = f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
+        self.block(name, tree_place(self.tree, disk), device)
+        self.tree.write(f"/sys/class/block/{name}/partition", f"{number}\n")
+        return name
+
+    def virtual(self, name: str, number: str, *on: str, dm: Optional[str] = None) -> str:
+        self.block(name, "/sys/devices/virtual/block", number, on, dm)
+        return name
+
+    def mount(self, number: str, point: str, fs_type: str, source: str) -> None:
+        self.mounts.append(f"{len(self.mounts) + 20} 1 {number} / {point} rw shared:1 - {fs_type} {source} rw")
+        self.tree.write("/proc/self/mountinfo", "".join(f"{line}\n" for line in self.mounts))
+
+    def swap(self, *paths: str) -> None:
+        lines = [f"{path}\tpartition\t1000\t0\t-2" for path in paths]
+        self.tree.write("/proc/swaps", "\n".join(["Filename\tType\tSize\tUsed\tPriority", *lines, ""]))
+
+    def interface(self, name: str, *over: str, master: bool = False) -> str:
+        """An interface stacked on others."""
+        tree = self.tree
+        tree.write(f"/sys/devices/virtual/net/{name}/address", "52:54:00:ff:ff:ff\n")
+        tree.link(f"/sys/class/net/{name}", f"/sys/devices/virtual/net/{name}")
+        for lower in over:
+            tree.link(f"/sys/class/net/{lower}/upper_{name}", f"/sys/devices/virtual/net/{name}")
+            if master:
+                tree.link(f"/sys/class/net/{lower}/master", f"/sys/devices/virtual/net/{name}")
+        return name
+
+    def address(self, interface: str, local: str, scope: str = "global") -> None:
+        self.addresses.append({"ifname": interface, "addr_info": [{"local": local, "scope": scope}]})
+
+    def open_file(self, pid: int, target: str, cmdline: str = "", descriptor: int = 30) -> None:
+        self.tree.path(f"/proc/{pid}/fd").mkdir(parents=True, exist_ok=True)
+        self.tree.path(f"/proc/{pid}/fd/{descriptor}").symlink_to(target)
+        self.tree.write(f"/proc/{pid}/comm", "qemu-system-x86\n").write(f"/proc/{pid}/cmdline", cmdline)
+
+    # -- asking ------------------------------------------------------------------------------------------
+
+    def run(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        if argv[0] == "zpool" and self.zpool is not None:
+            return Completed(tuple(argv), 0, self.zpool, "")
+        if argv[0] != "ip":
+            raise FileNotFoundError(argv[0])
+        listed = self.addresses if "addr" in argv else self.routes["-4" if "-4" in argv else "-6"]
+        return Completed(tuple(argv), 0, json.dumps(listed), "")
+
+    def findings(self, address: str, change: Change = Change.BIND) -> list[Finding]:
+        host = self.tree.host(runner=self.run)
+        bus = Bus(host)
+        return check_device(bus.device(PciAddress.parse(address)), GuardContext(host, bus), change)
+
+    def only(self, address: str, code: str, change: Change = Change.BIND) -> str:
+        """The message of the one finding there is, which has this code."""
+        found = self.findings(address, change)
+        assert [(finding.code, finding.certain) for finding in found] == [(code, True)]
+        assert found[0].device == address
+        return found[0].message
+
+    def unknown(self, address: str) -> list[str]:
+        found = self.findings(address)
+        assert not any(finding.certain for finding in found)
+        return [finding.code for finding in found]
+
+
+def tree_place(tree: SysfsTree, block: str) -> str:
+    return tree.host().real_path(f"/sys/class/block/{block}")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_an_unused_device_passes(machine: Machine) -> None:
+    for address in (NIC, NIC2, DISK, DISK2):
+        for change in Change:
+            assert machine.findings(address, change) == []
+
+
+def test_registry() -> None:
+    codes = [guard.code for guard in GUARDS]
+    assert len(set(codes)) == len(codes)
+    assert not {"bridge", "no_iommu"} & set(FORCIBLE_CODES)
+    problem = Finding("boot_disk", NIC, "No.", "Leave it.", forcible=True).as_problem()
+    assert "force" in problem.remedy
+    assert problem.details == {"device": NIC, "forcible": True}
+    assert "force" not in Finding("bridge", NIC, "No.", "Leave it.", forcible=False).as_problem().remedy
+
+
+# -- boot_disk ---------------------------------------------------------------------------------------------
+
+
+def test_mounted_partition(machine: Machine) -> None:
+    machine.partition("nvme0n1", 1, "259:1")
+    machine.mount("259:1", "/boot/efi", "vfat", "/dev/nvme0n1p1")
+    assert "nvme0n1 behind 0000:02:00.0: mounted at /boot/efi (nvme0n1p1)" in machine.only(DISK, "boot_disk")
+    assert machine.findings(DISK2) == []
+
+
+def test_lvm_on_dm_crypt_on_a_partition(machine: Machine) -> None:
+    machine.partition("nvme0n1", 3, "259:3")
+    machine.virtual("dm-0", "253:0", "nvme0n1p3", dm="luks")
+    machine.virtual("dm-1", "253:1", "dm-0", dm="vg-root")
+    machine.mount("253:1", "/", "ext4", "/dev/mapper/vg-root")
+    assert "mounted at / (vg-root on luks on nvme0n1p3)" in machine.only(DISK, "boot_disk")
+    assert machine.findings(DISK2) == []
+
+
+def test_md_over_two_disks(machine: Machine) -> None:
+    machine.virtual("md0", "9:0", machine.partition("nvme0n1", 2, "259:2"), machine.partition("nvme1n1", 2, "259:18"))
+    machine.mount("9:0", "/", "xfs", "/dev/md0")
+    for address, disk in ((DISK, "nvme0n1p2"), (DISK2, "nvme1n1p2")):
+        assert f"mounted at / (md0 on {disk})" in machine.only(address, "boot_disk")
+
+
+def test_swap(machine: Machine) -> None:
+    machine.virtual("dm-0", "253:0", machine.partition("nvme0n1", 1, "259:1"), dm="vg-swap")
+    machine.swap("/dev/dm-0", "/swapfile")
+    assert "swap space (vg-swap on nvme0n1p1)" in machine.only(DISK, "boot_disk")
+    assert machine.findings(DISK2) == []
+
+
+def test_btrfs_over_two_disks(machine: Machine) -> None:
+    """mountinfo names one member, with an anonymous device number."""
+    first = machine.partition("nvme0n1", 1, "259:1")
+    for name in (first, "nvme1n1"):
+        machine.tree.link(f"/sys/fs/btrfs/0f1e/devices/{name}", tree_place(machine.tree, name))
+    machine.tree.write("/sys/fs/btrfs/0f1e/label", "data\n")
+    machine.tree.path("/sys/fs/btrfs/features").mkdir()
+    machine.mount("0:40", "/srv/vm\\040images", "btrfs", f"/dev/{first}")
+    assert "member of the file system data, mounted at /srv/vm images (nvme0n1p1)" in machine.only(DISK, "boot_disk")
+    assert "member of the file system data, mounted at /srv/vm images." in machine.only(DISK2, "boot_disk")
+
+
+def test_bcachefs(machine: Machine) -> None:
+    machine.tree.link("/sys/fs/bcachefs/0f1e/dev-0/block", tree_place(machine.tree, "nvme0n1"))
+    machine.mount("0:40", "/srv", "bcachefs", "/dev/nvme0n1:/dev/nvme7n1")
+    assert "mounted at /srv" in machine.only(DISK, "boot_disk")
+    assert machine.findings(DISK2) == []
+
+
+def test_multipath(machine: Machine) -> None:
+    machine.virtual("dm-0", "253:0", "nvme0n1", "nvme1n1", dm="mpatha")
+    machine.partition("dm-0", 1, "253:1")
+    machine.mount("253:1", "/", "ext4", "/dev/mapper/mpatha1")
+    for address in (DISK, DISK2):
+        assert "mounted at / (dm-0p1 on mpatha)" in machine.only(address, "boot_disk")
+
+
+def test_nvme_multipath(machine: Machine) -> None:
+    """The disk is the subsystem's; below each controller there is only a hidden path."""
+    tree = machine.tree
+    subsystem = "/sys/devices/virtual/nvme-subsystem/nvme-subsys2"
+    for number, address in enumerate(("0000:05:00.0", "0000:06:00.0")):
+        tree.add_device(address, pci_class=0x010802, driver="nvme", group=30 + number)
+        controller = f"{tree.device_path(address)}/nvme/nvme{2 + number}"
+        machine.block(f"nvme2c{2 + number}n1", controller, f"0:{90 + number}")
+        tree.link(f"{subsystem}/nvme{2 + number}", controller)
+    machine.block("nvme2n1", subsystem, "259:40")
+    tree.link("/sys/class/nvme-subsystem/nvme-subsys2", subsystem)
+    machine.mount("259:40", "/", "ext4", "/dev/nvme2n1")
+    for address in ("0000:05:00.0", "0000:06:00.0"):
+        assert "nvme2n1" in machine.only(address, "boot_disk")
+    assert machine.findings(DISK) == []
+
+
+def test_usb_disk_behind_its_controller(machine: Machine) -> None:
+    tree = machine.tree
+    tree.add_device("0000:05:00.0", pci_class=0x0C0330, driver="xhci_hcd", group=30)
+    tree.add_device("0000:05:00.1", pci_class=0x0C0330, driver="xhci_hcd", group=31)
+    within = f"{tree.device_path('0000:05:00.0')}/usb1/1-1/1-1:1.0/host6/target6:0:0/6:0:0:0/block"
+    machine.block("sda", within, "8:0")
+    machine.mount("8:0", "/", "ext4", "/dev/sda")
+    assert "sda" in machine.only("0000:05:00.0", "boot_disk")
+    assert machine.findings("0000:05:00.1") == []
+
+
+def test_active_volumes_that_nobody_mounted(machine: Machine) -> None:
+    machine.virtual("dm-0", "253:0", machine.partition("nvme0n1", 1, "259:1"), dm="vg-guest")
+    assert "part of vg-guest, which is active" in machine.only(DISK, "boot_disk")
+
+
+def test_fstab(machine: Machine) -> None:
+    tree = machine.tree
+    machine.partition("nvme0n1", 1, "259:1")
+    tree.path("/dev/disk/by-uuid").mkdir(parents=True)
+    tree.path("/dev/disk/by-uuid/AB-CD").symlink_to("../../nvme0n1p1")
+    tree.write(
+        "/etc/fstab", "# comment\n\nUUID=AB-CD /boot/efi vfat umask=0077 0 1\n/dev/nvme1n1 /mnt/usb ext4 noauto\n"
+    )
+    assert "to be mounted at /boot/efi by /etc/fstab (nvme0n1p1)" in machine.only(DISK, "boot_disk")
+    assert machine.findings(DISK2) == []
+    tree.write("/etc/fstab", "/dev/nvme1n1 none swap sw 0 0\n")
+    assert "swap space by /etc/fstab" in machine.only(DISK2, "boot_disk")
+    assert machine.findings(DISK) == []
+
+
+def test_mounts_of_other_namespaces(machine: Machine) -> None:
+    tree = machine.tree
+    tree.path("/proc/self/ns").mkdir()
+    tree.path("/proc/self/ns/mnt").symlink_to("mnt:[1]")
+    tree.path("/proc/77/ns").mkdir(parents=True)
+    tree.path("/proc/77/ns/mnt").symlink_to("mnt:[2]")
+    tree.write("/proc/77/mountinfo", "1 1 259:0 / /srv rw - ext4 /dev/nvme0n1 rw\n")
+    assert "mounted at /srv" in machine.only(DISK, "boot_disk")
+
+
+def test_zfs(machine: Machine) -> None:
+    machine.partition("nvme0n1", 3, "259:3")
+    machine.mount("0:50", "/", "zfs", "rpool/ROOT/debian")
+    assert machine.unknown(DISK) == ["boot_disk"]
+    machine.zpool = (
+        "rpool\t460G\t1G\n\tmirror-0\t460G\n\t/dev/nvme0n1p3\t-\n\t/dev/gone\t-\ntank\t1G\n\t/dev/nvme1n1\t-\n"
+    )
+    assert "member of the ZFS pool rpool (nvme0n1p3)" in machine.only(DISK, "boot_disk")
+    assert "member of the ZFS pool tank" in machine.only(DISK2, "boot_disk")
+
+
+def test_many_mount_points_are_not_all_listed(machine: Machine) -> None:
+    for point in ("/var/lib", "/home", "/", "/srv", "/home"):
+        machine.mount("259:0", point, "ext4", "/dev/nvme0n1")
+    assert "mounted at /, /srv, /home and 1 more" in machine.only(DISK, "boot_disk")
+
+
+@pytest.mark.parametrize("missing", ["/proc/self/mountinfo", "/proc/swaps"])
+def test_unreadable_storage_evidence(machine: Machine, missing: str) -> None:
+    machine.tree.path(missing).unlink()
+    assert machine.unknown(DISK) == ["boot_disk"]
+    assert machine.findings(NIC) == []  # has no disk, so nothing has to be known
+
+
+# -- management_network ------------------------------------------------------------------------------------
+
+
+def test_addresses(machine: Machine) -> None:
+    machine.address("eth0", "fe80::1", "link")
+    assert machine.findings(NIC) == []
+    machine.address("eth0", "2001:db8::1")
+    assert "eth0 of 0000:01:00.0 carries the host's address 2001:db8::1" in machine.only(NIC, "management_network")
+    assert machine.findings(NIC2) == []
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_default_route(machine: Machine, family: str) -> None:
+    machine.routes[family] = [{"dst": "default", "dev": "eth0"}, {"type": "unreachable", "dst": "default", "dev": "lo"}]
+    assert f"the IPv{family[1]} default route" in machine.only(NIC, "management_network")
+    machine.routes[family] = [{"dst": "default", "nexthops": [{"dev": "eth1"}, {"dev": "lo"}]}]
+    assert machine.findings(NIC) == []
+    assert "default route" in machine.only(NIC2, "management_network")
+
+
+def test_bond_over_two_cards(machine: Machine) -> None:
+    machine.interface("bond0", "eth0", "eth1", master=True)
+    assert machine.findings(NIC) == []
+    machine.address("bond0", "192.0.2.1")
+    for address in (NIC, NIC2):
+        assert "192.0.2.1 (through bond0)" in machine.only(address, "management_network")
+
+
+def test_vlan_on_a_bridge_on_a_bond(machine: Machine) -> None:
+    machine.interface("bond0", "eth0", "eth1", master=True)
+    machine.interface("br0", "bond0", master=True)
+    machine.interface("br0.7", "br0")
+    machine.address("br0.7", "192.0.2.1")
+    machine.routes["-4"] = [{"dst": "default", "dev": "br0.7"}]
+    message = machine.only(NIC2, "management_network")
+    assert "default route (through br0.7); the host's address 192.0.2.1 (through br0.7)" in message
+
+
+def test_bridge_on_a_vlan(machine: Machine) -> None:
+    machine.interface("eth0.5", "eth0")
+    machine.interface("br5", "eth0.5", master=True)
+    machine.interface("macvlan0", "eth1")
+    machine.address("br5", "192.0.2.1")
+    assert "(through br5)" in machine.only(NIC, "management_network")
+    assert machine.findings(NIC2) == []
+    machine.address("macvlan0", "192.0.2.2")
+    assert "(through macvlan0)" in machine.only(NIC2, "management_network")
+
+
+def test_a_bridge_for_guests_only(machine: Machine) -> None:
+    machine.interface("br0", "eth0", master=True)
+    assert machine.findings(NIC) == []
+
+
+def test_open_vswitch(machine: Machine) -> None:
+    machine.interface("ovs-system", "eth0", master=True)
+    assert "Open vSwitch" in machine.only(NIC, "management_network")
+    assert machine.findings(NIC2) == []
+
+
+@pytest.mark.parametrize("address", ["fe80::1", "192.0.2.9"])
+def test_ssh_connection(machine: Machine, address: str) -> None:
+    """sudo hides it from this process; the shell above still has it."""
+    tree = machine.tree
+    machine.address("eth0", address, "link" if address.startswith("fe80") else "global")
+    tree.write("/proc/self/stat", "900 (python3) S 800 1 1").write("/proc/self/environ", "PATH=/bin\0")
+    tree.write("/proc/800/stat", "800 (su) do) S 700 1 1").write("/proc/800/environ", "")
+    shown = f"{address}%eth0" if address.startswith("fe80") else address
+    tree.write("/proc/700/stat", "700 (sh) S 1 1 1").write(
+        "/proc/700/environ", f"A=1\0SSH_CONNECTION=192.0.2.7 50000 {shown} 22\0"
+    )
+    tree.write("/proc/1/stat", "1 (systemd) S 0 1 1")
+    assert f"the SSH connection of this run ({address})" in machine.only(NIC, "management_network")
+
+
+def test_a_pf_answers_for_its_vfs(machine: Machine) -> None:
+    tree = machine.tree
+    tree.add_device("0000:05:00.0", pci_class=0x020000, driver="igb", group=30, totalvfs=7)
+    vf = str(tree.add_vfs("0000:05:00.0", 2, driver="igbvf", first_group=31)[1])
+    tree._add_interface("eth7", "52:54:00:00:00:07", tree.device_path(vf))
+    machine.address("eth7", "192.0.2.1")
+    found = machine.findings("0000:05:00.0")
+    assert [finding.code for finding in found] == ["management_network", "has_vfs"]
+    assert vf in found[0].message
+    assert "eth7" in machine.only(vf, "management_network")
+    assert machine.findings("0000:05:10.0") == []
+
+
+def test_unreadable_network_evidence(machine: Machine) -> None:
+    machine.run = lambda argv, timeout, stdin: Completed(tuple(argv), 0, "no JSON", "")  # type: ignore[method-assign]
+    assert machine.unknown(NIC) == ["management_network"]
+    assert machine.findings(DISK) == []  # has no interface, so nothing has to be known
+
+
+def test_without_iproute(machine: Machine) -> None:
+    def missing(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        raise FileNotFoundError(argv[0])
+
+    machine.run = missing  # type: ignore[method-assign]
+    assert machine.unknown(NIC) == ["management_network"]
+
+
+# -- in_use_by_domain --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", list(Change))
+def test_open_group(machine: Machine, change: Change) -> None:
+    machine.tree.bind(NIC, "vfio-pci").bind(NIC2, "vfio-pci")
+    machine.open_file(4711, "/dev/vfio/vfio")
+    assert machine.findings(NIC, change) == []
+    machine.open_file(4711, "/dev/vfio/0", "qemu\0-name\0guest=web,debug-threads=on\0", descriptor=31)
+    assert "is in use by the running domain web (process 4711)" in machine.only(NIC, "in_use_by_domain", change)
+    assert machine.findings(NIC2, change) == []
+
+
+def test_a_mate_of_a_device_in_use(machine: Machine) -> None:
+    machine.tree.add_device("0000:05:00.0", driver="mlx5_vfio_pci", group=30)
+    machine.tree.add_device("0000:05:00.1", group=30)
+    machine.open_file(4711, "/dev/vfio/30", "dpdk-testpmd\0-n\0")
+    assert "process 4711 (qemu-system-x86)" in machine.only("0000:05:00.1", "in_use_by_domain")
+
+
+def test_open_device(machine: Machine) -> None:
+    """With iommufd there is a file per device."""
+    machine.tree.bind(NIC, "vfio-pci")
+    machine.tree.path(f"{machine.tree.device_path(NIC)}/vfio-dev/vfio3").mkdir(parents=True)
+    machine.open_file(4711, "/dev/vfio/devices/vfio3", "qemu\0-name\0web\0")
+    assert "domain web (process 4711)" in machine.only(NIC, "in_use_by_domain")
+
+
+def test_unreadable_process_evidence(machine: Machine) -> None:
+    machine.tree.path("/proc/1/fd/0").unlink()
+    assert machine.findings(NIC) == []  # no VFIO driver in its group, so nobody can have it open
+    machine.tree.bind(NIC, "vfio-pci")
+    assert machine.unknown(NIC) == ["in_use_by_domain"]
+
+
+# -- the others --------------------------------------------------------------------------------------------
+
+
+def test_bridge(machine: Machine) -> None:
+    machine.tree.add_device("0000:00:01.0", driver="pcieport", bridge=True, group=30)
+    machine.tree.add_device("0000:00:02.0", pci_class=0x060700, bridge=False, group=31)
+    machine.tree.path(f"{machine.tree.device_path('0000:00:02.0')}/pci_bus").mkdir()
+    machine.only("0000:00:01.0", "bridge")
+    machine.only("0000:00:02.0", "bridge")
+
+
+@pytest.mark.parametrize("pci_class", [0x060000, 0x060100, 0x0C0500, 0x050000, 0x058000, 0x080600])
+def test_system_device(machine: Machine, pci_class: int) -> None:
+    machine.tree.add_device("0000:00:1f.0", pci_class=pci_class, group=30)
+    assert f"0x{pci_class >> 8:04x}" in machine.only("0000:00:1f.0", "system_device")
+
+
+def test_console_display(machine: Machine) -> None:
+    for number in range(2):
+        machine.tree.add_device(f"0000:05:00.{number}", pci_class=0x030000, group=30, boot_vga=number == 0)
+    machine.only("0000:05:00.0", "console_display")
+    assert machine.findings("0000:05:00.1") == []
+
+
+def test_has_vfs(machine: Machine) -> None:
+    machine.tree.add_device("0000:05:00.0", driver="igb", group=30, totalvfs=7)
+    assert machine.findings("0000:05:00.0") == []
+    machine.tree.add_vfs("0000:05:00.0", 2, first_group=31)
+    assert "0000:05:10.0, 0000:05:10.2" in machine.only("0000:05:00.0", "has_vfs")
+
+
+def test_no_iommu(machine: Machine) -> None:
+    machine.tree.add_device("0000:05:00.0")
+    assert "though other devices of this host are" in machine.only("0000:05:00.0", "no_iommu")
+
+
+def test_no_iommu_at_all(tmp_path: Path) -> None:
+    tree = SysfsTree(tmp_path).add_device("0000:05:00.0")
+    bus = Bus(tree.host())
+    found = check_device(bus.devices()[0], GuardContext(tree.host(), bus))
+    assert [finding.code for finding in found] == ["no_iommu"]
+    assert "no active IOMMU" in found[0].message
+    assert "iommu_info" in found[0].remedy
+    assert not found[0].forcible

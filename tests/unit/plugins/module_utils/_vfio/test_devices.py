@@ -1,0 +1,499 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole of vfio_devices, on a kernel that reacts: what it predicts, does, refuses and undoes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.initramfs_tools import HOOK_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.rules import RULES_PATH, parse
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.settings import MODULES_PATH, STAMP_PATH
+from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
+from ansible_collections.kvm.passthrough.tests.unit.support.machine import (
+    KERNELS,
+    MANAGEMENT,
+    NVME,
+    PF,
+    SLOT,
+    TWINS,
+    VF0,
+    VF1,
+    hypervisor,
+)
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
+
+DEFAULTS: dict[str, Any] = {
+    "state": "bound",
+    "driver": "vfio-pci",
+    "exclusive": False,
+    "group": "require",
+    "persistent": True,
+    "force": [],
+    "timeout": 5,
+}
+# The folders of the lock and of the record of changes stay.
+OWN = ("run", "var")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> FakeKernel:
+    return hypervisor(tmp_path)
+
+
+def run(kernel: FakeKernel, *devices: Any, check: bool = False, **options: Any) -> dict[str, Any]:
+    params = {**DEFAULTS, "devices": list(devices), **options}
+    return execute(kernel, build(kernel, params), module="vfio_devices", check_mode=check)
+
+
+def refused(kernel: FakeKernel, *devices: Any, **options: Any) -> PassthroughError:
+    """The error of a run that is refused before anything is touched, which the tree proves."""
+    before = tree_hash(kernel.root, OWN)
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, *devices, **options)
+    assert tree_hash(kernel.root, OWN) == before
+    assert kernel.writes == []
+    json.dumps(caught.value.as_result())
+    return caught.value
+
+
+def codes(error: PassthroughError) -> list[tuple[str, str]]:
+    return [(problem.code, str(problem.details.get("device", ""))) for problem in error.problems]
+
+
+def driver(kernel: FakeKernel, address: str) -> str | None:
+    return kernel.link_name(f"/sys/bus/pci/devices/{address}/driver")
+
+
+def quadruple(kernel: FakeKernel, *devices: Any, **options: Any) -> dict[str, Any]:
+    """check, run, check, run: the check predicts the run and writes nothing; the second run changes nothing."""
+    before = tree_hash(kernel.root)
+    predicted = run(kernel, *devices, check=True, **options)
+    assert tree_hash(kernel.root) == before
+    done = run(kernel, *devices, **options)
+    assert done == predicted
+    after = tree_hash(kernel.root)
+    for check in (True, False):
+        again = run(kernel, *devices, check=check, **options)
+        assert not again["changed"]
+        assert again["actions"] == []
+        assert tree_hash(kernel.root) == after
+    return done
+
+
+# -- bind and release --------------------------------------------------------------------------------------
+
+
+def test_bind_and_release(kernel: FakeKernel) -> None:
+    before = tree_listing(kernel.root, OWN)
+
+    done = quadruple(kernel, {"address": VF0, "name": "uplink"}, VF1)
+
+    assert [driver(kernel, address) for address in (VF0, VF1)] == ["vfio-pci", "vfio-pci"]
+    assert done["changed"]
+    assert done["devices"][0] == {
+        "address": VF0,
+        "name": "uplink",
+        "ids": "8086:10ca",
+        "iommu_group": 15,
+        "before": {"driver": "igbvf", "driver_override": None},
+        "after": {"driver": "vfio-pci", "driver_override": "vfio-pci"},
+        "persistent": True,
+    }
+    described = [action["description"] for action in done["actions"]]
+    assert described[:5] == [
+        "load the module of vfio-pci",
+        f"detach {VF0} from igbvf",
+        f"detach {VF1} from igbvf",
+        f"bind {VF0} to vfio-pci",
+        f"bind {VF1} to vfio-pci",
+    ]
+    assert described[-1] == "build the initramfs of all installed kernels with initramfs-tools"
+    assert [str(device.address) for device in parse(kernel.read_text(RULES_PATH))] == [VF0, VF1]
+    assert kernel.read_text(MODULES_PATH).splitlines()[-1] == "vfio-pci"
+    for version in KERNELS:
+        assert "70-kvm-passthrough.rules" in kernel.read_text(f"/boot/initrd.img-{version}")
+
+    quadruple(kernel, VF0, VF1, state="released")
+
+    assert [driver(kernel, address) for address in (VF0, VF1)] == ["igbvf", "igbvf"]
+    assert not kernel.exists(STATE_PATH)
+    assert not kernel.exists(STAMP_PATH)
+    kernel.run(["modprobe", "-r", "vfio-pci"])  # the one thing that stays
+    assert tree_listing(kernel.root, OWN) == before
+
+
+def test_release_of_one_keeps_the_other(kernel: FakeKernel) -> None:
+    run(kernel, VF0, VF1)
+    quadruple(kernel, VF0, state="released")
+    assert [driver(kernel, address) for address in (VF0, VF1)] == ["igbvf", "vfio-pci"]
+    assert [str(device.address) for device in parse(kernel.read_text(RULES_PATH))] == [VF1]
+    assert kernel.exists(HOOK_PATH)
+
+
+def test_all_are_detached_before_the_first_is_bound(kernel: FakeKernel) -> None:
+    run(kernel, *SLOT[:2], group="include", persistent=False)
+    names = [path.rsplit("/", 1)[-1] for path, _unused in kernel.writes]
+    assert names == ["driver_override", "unbind"] * 2 + ["driver_override"] * 2 + ["drivers_probe"] * 4
+
+
+def test_only_the_asked_twin_is_bound(kernel: FakeKernel) -> None:
+    quadruple(kernel, TWINS[1])
+    assert [driver(kernel, address) for address in TWINS] == ["e1000e", "vfio-pci"]
+
+
+def test_a_device_is_still_found_by_the_interface_it_had(kernel: FakeKernel) -> None:
+    selector = {"interface": "enp5s0"}
+    quadruple(kernel, selector)
+    assert not kernel.exists("/sys/class/net/enp5s0")
+    assert not run(kernel, {"mac": "52:54:00:00:05:00"})["changed"]
+    quadruple(kernel, TWINS[0], state="released")
+    assert kernel.exists("/sys/class/net/enp5s0")
+
+
+def test_an_interface_name_that_another_device_has_now_means_that_device(kernel: FakeKernel) -> None:
+    run(kernel, {"interface": "enp5s0"})
+    link = kernel.tree.path("/sys/class/net/enp6s0")
+    net = link.resolve()
+    link.unlink()
+    net.rename(net.parent / "enp5s0")
+    kernel.tree.link("/sys/class/net/enp5s0", f"{kernel.tree.device_path(TWINS[1])}/net/enp5s0")
+    assert run(kernel, {"interface": "enp5s0"}, check=True)["devices"][0]["address"] == TWINS[1]
+
+
+def test_a_device_that_was_unbound_goes_back_to_no_driver(kernel: FakeKernel) -> None:
+    quadruple(kernel, *SLOT)
+    quadruple(kernel, *SLOT, state="released")
+    assert [driver(kernel, address) for address in SLOT] == ["tg3", "tg3", None, None]
+
+
+def test_a_device_bound_by_somebody_else_is_released_to_the_kernels_choice(kernel: FakeKernel) -> None:
+    kernel.run(["modprobe", "vfio-pci"])
+    kernel.tree.set_attribute(VF0, "driver_override", "vfio-pci").bind(VF0, "vfio-pci")
+
+    done = quadruple(kernel, VF0, state="released")
+
+    assert driver(kernel, VF0) == "igbvf"
+    assert done["devices"][0]["after"] == {"driver": "auto", "driver_override": None}
+    # Bound again it is as it was before us, so nothing is left to undo.
+    quadruple(kernel, VF0, persistent=False)
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_release_loads_the_driver_the_device_had(kernel: FakeKernel) -> None:
+    run(kernel, VF0, VF1)
+    kernel.run(["modprobe", "-r", "igbvf"])
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+
+
+def test_release_of_what_only_has_an_override_keeps_its_driver(kernel: FakeKernel) -> None:
+    kernel.tree.set_attribute(VF0, "driver_override", "vfio-pci")
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+    assert [path.rsplit("/", 1)[-1] for path, _unused in kernel.writes] == ["driver_override"]
+
+
+def test_release_of_what_is_with_the_host_changes_nothing(kernel: FakeKernel) -> None:
+    assert not run(kernel, VF0, state="released")["changed"]
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_a_killed_run_is_completed(kernel: FakeKernel) -> None:
+    """Killed after the detach: the record says what the device had, and the next run goes on from there."""
+    run(kernel, VF0)
+    kernel.tree.bind(VF0, None)
+    done = run(kernel, VF0)
+    assert [action["description"] for action in done["actions"]] == [f"bind {VF0} to vfio-pci"]
+    run(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+
+
+def test_exclusive_releases_what_is_no_longer_listed(kernel: FakeKernel) -> None:
+    run(kernel, VF0, TWINS[0])
+    kernel.tree.set_attribute(VF1, "driver_override", "vfio-pci").bind(VF1, "vfio-pci")  # by somebody else
+
+    done = quadruple(kernel, TWINS[0], exclusive=True)
+
+    assert [driver(kernel, address) for address in (VF0, VF1, TWINS[0])] == ["igbvf", "vfio-pci", "vfio-pci"]
+    assert [device["address"] for device in done["devices"]] == [TWINS[0], VF0]
+    assert [str(device.address) for device in parse(kernel.read_text(RULES_PATH))] == [TWINS[0]]
+
+    quadruple(kernel, exclusive=True)
+    assert driver(kernel, TWINS[0]) == "e1000e"
+    assert not kernel.exists(RULES_PATH)
+
+
+def test_exclusive_leaves_alone_what_went_back_by_itself(kernel: FakeKernel) -> None:
+    run(kernel, VF0, TWINS[0], persistent=False)
+    kernel.tree.set_attribute(VF0, "driver_override", "(null)").bind(VF0, "igbvf")
+    done = run(kernel, TWINS[0], exclusive=True, persistent=False)
+    assert not done["changed"]
+    assert [device["address"] for device in done["devices"]] == [TWINS[0]]
+
+
+def test_exclusive_does_not_take_another_device_for_the_one_it_bound(kernel: FakeKernel) -> None:
+    run(kernel, VF0, TWINS[0])
+    kernel.tree.set_attribute(VF0, "device", "0x1520")
+    run(kernel, TWINS[0], exclusive=True)
+    assert driver(kernel, VF0) == "vfio-pci"
+
+
+# -- groups ------------------------------------------------------------------------------------------------
+
+
+def test_unlisted_mates_are_named(kernel: FakeKernel) -> None:
+    error = refused(kernel, SLOT[0])
+    assert codes(error) == [("group_not_viable", SLOT[0])]
+    assert error.problems[0].details["mates"] == SLOT[1:]
+    for mate in SLOT[1:]:
+        assert mate in str(error)
+
+
+def test_include_takes_the_mates_and_guards_them(kernel: FakeKernel) -> None:
+    kernel.addresses.append(
+        {"ifname": "enp2s0f1", "addr_info": [{"family": "inet", "local": "192.0.2.11", "scope": "global"}]}
+    )
+    assert codes(refused(kernel, SLOT[0], group="include")) == [("management_network", SLOT[1])]
+    kernel.addresses.pop()
+    done = quadruple(kernel, SLOT[0], group="include")
+    assert [device["address"] for device in done["devices"]] == SLOT
+    assert {driver(kernel, address) for address in SLOT} == {"vfio-pci"}
+
+
+def test_a_mate_that_is_bound_to_vfio_or_a_bridge_or_a_platform_part_is_not_in_the_way(kernel: FakeKernel) -> None:
+    tree = kernel.tree
+    tree.add_device("0000:07:00.0", ids="8086:1572", pci_class=0x0C0330, group=30)
+    tree.add_device("0000:07:00.1", ids="8086:1573", pci_class=0x050000, group=30)
+    tree.add_device("0000:07:00.2", ids="8086:1574", driver="pcieport", bridge=True, group=30)
+    kernel.run(["modprobe", "vfio-pci"])
+    tree.add_device("0000:07:00.3", ids="8086:1575", driver="vfio-pci", override="vfio-pci", group=30)
+    done = quadruple(kernel, "0000:07:00.0")
+    assert [device["address"] for device in done["devices"]] == ["0000:07:00.0"]
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_everything_that_stands_against_it_is_reported_at_once(kernel: FakeKernel) -> None:
+    error = refused(kernel, NVME, MANAGEMENT, "0000:00:00.0", "0000:00:01.0", PF)
+    assert codes(error) == [
+        ("system_device", "0000:00:00.0"),
+        ("bridge", "0000:00:01.0"),
+        ("has_vfs", PF),
+        ("boot_disk", NVME),
+        ("management_network", MANAGEMENT),
+    ]
+
+
+def test_force_takes_codes(kernel: FakeKernel) -> None:
+    assert codes(refused(kernel, NVME, MANAGEMENT, force=["boot_disk"])) == [("management_network", MANAGEMENT)]
+    assert codes(refused(kernel, "0000:00:01.0", force=["boot_disk", "system_device"])) == [("bridge", "0000:00:01.0")]
+    run(kernel, NVME, force=["boot_disk"])
+    assert driver(kernel, NVME) == "vfio-pci"
+
+
+def test_guards_look_at_what_changes_only(kernel: FakeKernel) -> None:
+    run(kernel, NVME, force=["boot_disk"])
+    assert not run(kernel, NVME)["changed"]
+
+
+def test_a_device_in_use_is_not_released(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    kernel.writes.clear()
+    kernel.tree.path("/proc/4711/fd").mkdir(parents=True)
+    kernel.tree.path("/proc/4711/fd/30").symlink_to("/dev/vfio/15")
+    kernel.tree.write("/proc/4711/cmdline", "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0")
+    error = refused(kernel, VF0, state="released")
+    assert codes(error) == [("in_use_by_domain", VF0)]
+    assert "domain web (process 4711)" in str(error)
+
+
+def test_without_an_iommu(kernel: FakeKernel) -> None:
+    for address in kernel.list_dir("/sys/bus/pci/devices"):
+        kernel.tree.path(f"/sys/bus/pci/devices/{address}/iommu_group").unlink(missing_ok=True)
+    for group in kernel.list_dir("/sys/kernel/iommu_groups"):
+        for link in kernel.tree.path(f"/sys/kernel/iommu_groups/{group}/devices").iterdir():
+            link.unlink()
+    error = refused(kernel, VF0)
+    assert codes(error) == [("no_iommu", VF0)]
+    assert "iommu_info" in str(error)
+
+
+def test_without_a_module(kernel: FakeKernel) -> None:
+    del kernel.drivers["vfio-pci"]
+    assert codes(refused(kernel, VF0)) == [("driver_unavailable", "")]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"driver": "igb"}, "driver_invalid"),
+        ({"driver": "vfio-pci; reboot"}, "driver_invalid"),
+        ({"driver": "../vfio"}, "driver_invalid"),
+        ({"timeout": 0}, "timeout_invalid"),
+        ({"exclusive": True, "state": "released"}, "options_conflict"),
+    ],
+)
+def test_bad_options(kernel: FakeKernel, options: dict[str, Any], code: str) -> None:
+    assert refused(kernel, VF0, **options).code == code
+
+
+def test_bad_selectors_and_options_are_reported_together(kernel: FakeKernel) -> None:
+    error = refused(kernel, "01:20.0", "0000:01:10.9", driver="igb")
+    assert [problem.code for problem in error.problems] == [
+        "address_out_of_range",
+        "address_out_of_range",
+        "driver_invalid",
+    ]
+
+
+def test_another_initramfs_tool(kernel: FakeKernel) -> None:
+    kernel.tree.path("/usr/share/initramfs-tools/hook-functions").unlink()
+    kernel.tree.write("/usr/bin/dracut", "").path("/usr/bin/dracut").chmod(0o755)
+    error = refused(kernel, VF0)
+    assert error.code == "persistence_unsupported"
+    assert "persistent" in str(error)
+    quadruple(kernel, VF0, persistent=False)
+
+
+# -- the next boot -----------------------------------------------------------------------------------------
+
+
+def test_not_persistent(kernel: FakeKernel) -> None:
+    quadruple(kernel, VF0, persistent=False)
+    assert not kernel.exists(RULES_PATH)
+    quadruple(kernel, VF0)
+    assert kernel.exists(RULES_PATH)
+    quadruple(kernel, VF0, persistent=False)
+    assert not kernel.exists(RULES_PATH)
+    assert driver(kernel, VF0) == "vfio-pci"
+
+
+def test_a_host_without_initramfs(kernel: FakeKernel) -> None:
+    kernel.tree.path("/usr/share/initramfs-tools/hook-functions").unlink()
+    quadruple(kernel, VF0)
+    assert kernel.exists(RULES_PATH)
+    assert not kernel.exists(HOOK_PATH)
+    assert not kernel.exists(STAMP_PATH)
+
+
+def test_images_of_a_killed_run_are_built(kernel: FakeKernel) -> None:
+    """Killed after the files were written and before the images were built."""
+    run(kernel, VF0)
+    kernel.tree.path(STAMP_PATH).unlink()
+    done = quadruple(kernel, VF0)
+    assert [action["target"] for action in done["actions"]] == ["initramfs"]
+    run(kernel, VF0, state="released")
+    kernel.tree.write(STAMP_PATH, "{}\n")
+    assert [action["target"] for action in quadruple(kernel, VF0, state="released")["actions"]] == ["initramfs"]
+
+
+def test_an_image_that_lacks_the_rules_is_an_error(kernel: FakeKernel) -> None:
+    before = tree_hash(kernel.root, OWN)
+    kernel._build_initramfs = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0)
+    assert caught.value.code == "initramfs_incomplete"
+    assert tree_hash(kernel.root, OWN) == before
+
+
+def test_an_image_that_lacks_the_module_is_an_error(kernel: FakeKernel) -> None:
+    kernel.tree.write("/lib/modules/6.1.0-20-amd64/modules.builtin", "")
+    before = tree_hash(kernel.root, OWN)
+    build_images = kernel._build_initramfs
+
+    def without_modules() -> None:
+        build_images()
+        for version in KERNELS:
+            image = kernel.tree.path(f"/boot/initrd.img-{version}")
+            image.write_text("".join(line for line in image.read_text().splitlines(True) if ".ko" not in line))
+
+    kernel._build_initramfs = without_modules  # type: ignore[method-assign]
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0)
+    assert "lacks the module vfio-pci" in str(caught.value)
+    assert tree_hash(kernel.root, OWN) == before
+
+
+# -- failures ----------------------------------------------------------------------------------------------
+
+
+def failure(kernel: FakeKernel, *devices: Any, **options: Any) -> PassthroughError | None:
+    try:
+        run(kernel, *devices, **options)
+    except PassthroughError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("state", ["bound", "released"])
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.IGNORE])
+def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
+    """At each write in turn: the request fails as a whole, and everything is as it was before."""
+    for position in itertools.count(1):
+        kernel = hypervisor(tmp_path / str(position))
+        if state == "released":
+            run(kernel, *SLOT, VF0)
+        before = tree_listing(kernel.root, OWN)
+        records = kernel.attribute(STATE_PATH)
+        kernel.writes.clear()
+        kernel.faults = {position: fault}
+        error = failure(kernel, *SLOT, VF0, state=state)
+        if error is None:
+            assert len(kernel.writes) == position - 1  # every write was tried
+            break
+        assert error.extra["not_undone"] == []
+        assert tree_listing(kernel.root, OWN) == before
+        assert kernel.attribute(STATE_PATH) == records
+    assert len(kernel.writes) >= 11
+
+
+def test_a_late_driver_is_waited_for(tmp_path: Path) -> None:
+    for position in range(1, 4):
+        kernel = hypervisor(tmp_path / str(position))
+        kernel.faults = {position: Fault.LATE}
+        run(kernel, VF0)
+        assert driver(kernel, VF0) == "vfio-pci"
+
+
+def test_a_device_that_hangs(kernel: FakeKernel) -> None:
+    """The others are brought back; the one that hangs is not written to again, and stays on record."""
+    kernel.faults = {4: Fault.HANG}  # unbind of the second
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    result = caught.value.as_result()
+    assert result["code"] == "attribute_write_timeout"
+    assert result["reboot_required"] is True
+    assert driver(kernel, VF0) == "igbvf"
+    assert [problem["target"] for problem in result["not_undone"]] == [VF1]
+    assert sum(VF1 in path or VF1 in value for path, value in kernel.writes) == 2
+    assert VF1 in kernel.read_text(STATE_PATH)
+    assert f"{VF0} " not in kernel.read_text(STATE_PATH)
+
+
+def test_a_device_that_vanishes(kernel: FakeKernel) -> None:
+    kernel.faults = {4: Fault.VANISH}
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    assert driver(kernel, VF0) == "igbvf"
+    assert [problem["target"] for problem in caught.value.extra["not_undone"]] == [VF1]
+
+
+def test_a_failing_command_undoes_the_bindings(kernel: FakeKernel) -> None:
+    for command in ("modprobe", "update-initramfs"):
+        before = tree_hash(kernel.root, OWN)
+        kernel.failing_commands = {command}
+        with pytest.raises(PassthroughError):
+            run(kernel, VF0)
+        assert driver(kernel, VF0) == "igbvf"
+        assert tree_hash(kernel.root, OWN) == before

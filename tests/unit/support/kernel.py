@@ -1,0 +1,275 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel over a directory tree: what is written to PCI drivers' attributes has the effect it has on a real machine.
+
+It knows ``driver_override``, ``bind``, ``unbind``, ``drivers_probe`` and how modules come and go (drivers/base/bus.c,
+drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write. Beside it stand the few
+programs the code under test calls: ``modprobe``, ``ip``, ``update-initramfs`` and ``lsinitramfs``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+
+from .sysfs import SysfsTree
+
+PCI_DEVICES = "/sys/bus/pci/devices"
+PCI_DRIVERS = "/sys/bus/pci/drivers"
+
+
+class Fault(enum.Enum):
+    """How a write can go wrong."""
+
+    REFUSE = "refuse"
+    """EIO, and nothing happens."""
+    IGNORE = "ignore"
+    """It ends well, and nothing happens (a driver that does not take the device it is offered)."""
+    LATE = "late"
+    """It ends well, and its effect comes a second later."""
+    VANISH = "vanish"
+    """The device is gone."""
+    HANG = "hang"
+    """It never ends, and neither does any later write for the same device."""
+
+
+class FakeKernel(Host):
+    """A :class:`Host` over a :class:`SysfsTree` whose attributes react.
+
+    :param drivers: driver -> the devices (``vendor:device``) it knows by itself; its module of the same name can be
+        loaded. A driver that is bound to a device of the tree is loaded already, others are when ``loaded`` names them
+    """
+
+    def __init__(
+        self,
+        tree: SysfsTree,
+        drivers: Mapping[str, Iterable[str]],
+        loaded: Iterable[str] = (),
+        addresses: Sequence[Mapping[str, Any]] = (),
+        default_routes: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(str(tree.root), runner=self._run, clock=lambda: 1_800_000_000.0, sleep=self._sleep)
+        self.tree = tree
+        self.drivers = {name: frozenset(ids) for name, ids in drivers.items()}
+        self.loaded = [name for name in drivers if name in loaded or tree.path(f"{PCI_DRIVERS}/{name}").exists()]
+        for name in self.loaded:
+            tree.add_driver(name)
+        self.addresses = list(addresses)
+        self.default_routes = list(default_routes)
+        self.faults: dict[int, Fault] = {}
+        self.failing_commands: set[str] = set()
+        self.writes: list[tuple[str, str]] = []
+        self.commands: list[list[str]] = []
+        self._hung: set[str] = set()
+        self._late: list[tuple[str, str]] = []
+        self._asleep = 0.0
+        # A driver's interfaces live and die with its binding. They are kept here while they are gone.
+        self._interfaces: dict[tuple[str, str], dict[str, str]] = {}
+
+    # -- attributes --------------------------------------------------------------------------------------
+
+    def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
+        address = self._address_of(path, value)
+        self.writes.append((path, value))
+        fault = self.faults.get(len(self.writes))
+        if fault is Fault.HANG:
+            self._hung.add(address)
+        if address in self._hung:
+            raise PassthroughError(
+                "attribute_write_timeout", f"hung: {path}", path=path, value=value.strip(), reboot_required=True
+            )
+        if fault is Fault.VANISH:
+            self._remove_device(address)
+        if fault is Fault.REFUSE:
+            raise self._refused(path, value, errno.EIO)
+        if not self.exists(path):
+            raise self._refused(path, value, errno.ENOENT)
+        if fault is Fault.LATE:
+            self._late.append((path, value))
+            self._asleep = 0.0
+        elif fault is not Fault.IGNORE:
+            self._react(path, value)
+
+    def _address_of(self, path: str, value: str) -> str:
+        match = re.match(rf"{PCI_DEVICES}/([^/]+)/", path)
+        return match[1] if match else value.strip()
+
+    def _refused(self, path: str, value: str, number: int) -> PassthroughError:
+        return PassthroughError(
+            "attribute_write_failed",
+            f"{os.strerror(number)}: {path}",
+            path=path,
+            value=value.strip(),
+            errno=errno.errorcode[number],
+        )
+
+    def _react(self, path: str, value: str) -> None:
+        name = path.rsplit("/", 1)[-1]
+        if name == "driver_override":
+            if value:  # an empty write does not reach the driver core
+                text = value.split("\n")[0]
+                self.tree.set_attribute(self._address_of(path, value), name, text or "(null)")
+            return
+        address = value.strip()
+        if not self.exists(f"{PCI_DEVICES}/{address}"):
+            raise self._refused(path, value, errno.ENODEV)
+        bound = self.link_name(f"{PCI_DEVICES}/{address}/driver")
+        if name == "drivers_probe":
+            if bound is None:
+                self._probe(address)
+            return
+        driver = self.real_path(path).rsplit("/", 2)[-2]
+        if name == "unbind":
+            if bound != driver:
+                raise self._refused(path, value, errno.ENODEV)
+            self._unbind(address)
+        elif name == "bind":
+            if bound is not None:
+                raise self._refused(path, value, errno.EBUSY)
+            if not self._matches(driver, address):
+                raise self._refused(path, value, errno.ENODEV)
+            self._bind(address, driver)
+        else:
+            raise self._refused(path, value, errno.EACCES)
+
+    # -- drivers -----------------------------------------------------------------------------------------
+
+    def _matches(self, driver: str, address: str) -> bool:
+        """pci_match_device(): an override excludes all other drivers, and needs no id."""
+        override = self.attribute(f"{PCI_DEVICES}/{address}/driver_override")
+        if override not in (None, "", "(null)"):
+            return override == driver
+        ids = [(self.attribute(f"{PCI_DEVICES}/{address}/{name}") or "")[2:] for name in ("vendor", "device")]
+        return ":".join(ids) in self.drivers[driver]
+
+    def _probe(self, address: str) -> None:
+        for driver in self.loaded:
+            if self._matches(driver, address):
+                self._bind(address, driver)
+                return
+
+    def _bind(self, address: str, driver: str) -> None:
+        if "vfio" in driver and (self.attribute(f"{PCI_DEVICES}/{address}/class") or "").startswith("0x0604"):
+            return  # vfio_pci_core: only endpoints
+        self.tree.bind(address, driver)
+        for name, mac in self._interfaces.pop((address, driver), {}).items():
+            self.tree._add_interface(name, mac, self.tree.device_path(address))
+
+    def _unbind(self, address: str) -> None:
+        driver = self.link_name(f"{PCI_DEVICES}/{address}/driver")
+        assert driver is not None
+        net = self.tree.path(f"{self.tree.device_path(address)}/net")
+        if net.is_dir():
+            kept = {}
+            for entry in sorted(net.iterdir()):
+                kept[entry.name] = (entry / "address").read_text().strip()
+                self.tree.path(f"/sys/class/net/{entry.name}").unlink()
+            shutil.rmtree(net)
+            self._interfaces[(address, driver)] = kept
+        self.tree.bind(address, None)
+
+    def _remove_device(self, address: str) -> None:
+        if self.link_name(f"{PCI_DEVICES}/{address}/driver") is not None:
+            self._unbind(address)
+        group = self.link_name(f"{PCI_DEVICES}/{address}/iommu_group")
+        if group is not None:
+            self.tree.path(f"/sys/kernel/iommu_groups/{group}/devices/{address}").unlink()
+        shutil.rmtree(self.tree.path(self.tree.device_path(address)))
+        self.tree.path(f"{PCI_DEVICES}/{address}").unlink()
+
+    def _sleep(self, seconds: float) -> None:
+        self._asleep += seconds
+        if self._asleep >= 1.0:
+            late, self._late = self._late, []
+            for path, value in late:
+                with contextlib.suppress(PassthroughError):
+                    self._react(path, value)
+
+    # -- programs ----------------------------------------------------------------------------------------
+
+    def _run(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        self.commands.append(list(argv))
+        program = argv[0]
+        if program in self.failing_commands:
+            return Completed(tuple(argv), 1, "", f"{program}: told to fail")
+        if program == "modprobe":
+            return Completed(tuple(argv), self._modprobe(argv[1:]), "", "")
+        if program == "ip":
+            listed = self.addresses if "addr" in argv else self.default_routes if "-4" in argv else []
+            return Completed(tuple(argv), 0, json.dumps(listed), "")
+        if program == "update-initramfs" and self.which(program):
+            self._build_initramfs()
+            return Completed(tuple(argv), 0, "", "")
+        if program == "lsinitramfs" and self.which(program):
+            return Completed(tuple(argv), 0, Path(self.path(argv[1])).read_text(), "")
+        raise FileNotFoundError(program)
+
+    def _modprobe(self, arguments: Sequence[str]) -> int:
+        options = [word for word in arguments if word.startswith("-")]
+        name = next(word for word in arguments if not word.startswith("-"))
+        if name.startswith("pci:"):
+            known = [driver for driver, ids in self.drivers.items() if any(_modalias(one) in name for one in ids)]
+        else:
+            known = [driver for driver in self.drivers if driver.replace("-", "_") == name.replace("-", "_")]
+        if not known:
+            return 1
+        if "-n" in options:
+            return 0
+        for driver in known:
+            if "-r" in options:
+                if any(self.exists(f"{PCI_DRIVERS}/{driver}/{device}") for device in self.list_dir(PCI_DEVICES)):
+                    return 1  # in use
+                self.loaded.remove(driver)
+                shutil.rmtree(self.tree.path(f"{PCI_DRIVERS}/{driver}"))
+                self.tree.path(f"/sys/module/{driver.replace('-', '_')}").rmdir()
+            elif driver not in self.loaded:
+                self.loaded.append(driver)
+                self.tree.add_driver(driver)
+                for address in self.list_dir(PCI_DEVICES):
+                    if self.link_name(f"{PCI_DEVICES}/{address}/driver") is None and self._matches(driver, address):
+                        self._bind(address, driver)
+        return 0
+
+    def add_initramfs_tools(self, *kernels: str) -> FakeKernel:
+        """Install initramfs-tools and kernels whose images were built already."""
+        self.tree.write("/usr/share/initramfs-tools/hook-functions", "")
+        for program in ("update-initramfs", "lsinitramfs"):
+            self.tree.write(f"/usr/sbin/{program}", "")
+            self.tree.path(f"/usr/sbin/{program}").chmod(0o755)
+        for directory in ("/etc/udev/rules.d", "/etc/modules-load.d", "/etc/initramfs-tools/hooks", "/boot"):
+            self.tree.path(directory).mkdir(parents=True, exist_ok=True)
+        for version in kernels:
+            modules = "".join(f"kernel/{name}.ko.xz:\n" for name in self.drivers)
+            self.tree.write(f"/lib/modules/{version}/modules.dep", modules)
+        self._build_initramfs()
+        return self
+
+    def _build_initramfs(self) -> None:
+        """An image is the list of what is in it: custom rules, and the modules that executable hooks add."""
+        names = ["init"]
+        names += [f"usr/lib/udev/rules.d/{name}" for name in self.list_dir("/etc/udev/rules.d")]
+        for hook in self.list_dir("/etc/initramfs-tools/hooks"):
+            path = self.tree.path(f"/etc/initramfs-tools/hooks/{hook}")
+            if os.access(path, os.X_OK):
+                for line in path.read_text().splitlines():
+                    words = line.split()
+                    if words[:1] == ["manual_add_modules"]:
+                        names += [f"usr/lib/modules/VERSION/kernel/{name}.ko.xz" for name in words[1:]]
+        for version in self.list_dir("/lib/modules"):
+            self.tree.write(f"/boot/initrd.img-{version}", "\n".join(names).replace("VERSION", version) + "\n")
+
+
+def _modalias(ids: str) -> str:
+    vendor, device = ids.upper().split(":")
+    return f"v0000{vendor}d0000{device}"

@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small real procedures on a directory tree, and a way to let something go wrong at any single system call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable
+from unittest import mock
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.files import FileState
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.plan import Action, Plan, WriteFile
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import Record
+
+WRITING_CALLS = (
+    "open",
+    "write",
+    "fsync",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "chmod",
+    "fchmod",
+    "fchown",
+    "ftruncate",
+    "pwrite",
+)
+"""The functions of ``os`` through which the core changes files (``open`` also reads, which does no harm here)."""
+
+
+def own(content: bytes | None, mode: int = 0o644) -> FileState:
+    """A file of the user who runs the tests."""
+    return FileState(None) if content is None else FileState(content, mode, os.geteuid(), os.getegid())
+
+
+@contextlib.contextmanager
+def at_call(number: int, strike: Callable[[str], None]) -> Iterator[list[str]]:
+    """Call ``strike`` with the function's name just before the ``number``-th writing call (from 1); yield all names."""
+    called: list[str] = []
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            called.append(name)
+            if len(called) == number:
+                strike(name)
+            return function(*arguments, **named)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for name in WRITING_CALLS:
+            stack.enter_context(mock.patch.object(os, name, watched(name, getattr(os, name))))
+        yield called
+
+
+class FilesProcedure:
+    """Bring several files into the given states; the smallest procedure that is like a real one."""
+
+    def __init__(self, host: Host, wanted: Mapping[str, FileState], more: Sequence[Action] = ()) -> None:
+        """:param more: actions to append as long as a file differs"""
+        self.host = host
+        self.wanted = wanted
+        self.more = more
+
+    def observe(self) -> dict[str, FileState]:
+        return {path: files.observe(self.host, path) for path in self.wanted}
+
+    def plan(self, observed: dict[str, FileState]) -> Plan:
+        plan = Plan()
+        for path, wanted in self.wanted.items():
+            if observed[path] != wanted:
+                plan.add(WriteFile(path, observed[path], wanted))
+        if plan.changed:
+            plan.extend(self.more)
+        return plan
+
+    def report(self, observed: dict[str, FileState], plan: Plan) -> dict[str, Any]:
+        return {
+            "paths": sorted(self.wanted),
+            "missing": sorted(p for p, now in observed.items() if now.content is None),
+        }
+
+
+class Step(Action):
+    """Add a name to a log file of the host, or raise; undo adds ``undo NAME``. What happened, and when, is then read
+    from the log."""
+
+    LOG = "/log"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fails: BaseException | None = None,
+        undo_fails: BaseException | None = None,
+        regenerates: bool = False,
+        partial: bool = False,
+    ) -> None:
+        self.description = f"step {name}"
+        self.target = name
+        self.before = "off"
+        self.after = "on"
+        self.regenerates = regenerates
+        self._fails = fails
+        self._undo_fails = undo_fails
+        self._leaves = partial
+
+    def apply(self, host: Host) -> None:
+        self.partial = self._leaves
+        if self._fails is not None:
+            raise self._fails
+        self._log(host, self.target)
+
+    def undo(self, host: Host) -> None:
+        if self._undo_fails is not None:
+            raise self._undo_fails
+        self._log(host, f"undo {self.target}")
+
+    def records(self) -> Sequence[Record]:
+        return [Record("step", self.target, "off", "on")]
+
+    def _log(self, host: Host, line: str) -> None:
+        with open(host.path(self.LOG), "a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
+
+
+class StepsProcedure:
+    """Take the given steps unless all were taken."""
+
+    def __init__(self, host: Host, steps: Sequence[Action], *, holds: bool = True) -> None:
+        """:param holds: whether the host shows the change afterwards"""
+        self.host = host
+        self.steps = steps
+        self.holds = holds
+
+    def observe(self) -> list[str]:
+        return steps_taken(self.host)
+
+    def plan(self, observed: list[str]) -> Plan:
+        done = self.holds and all(step.target in observed for step in self.steps)
+        return Plan([] if done else list(self.steps))
+
+    def report(self, observed: list[str], plan: Plan) -> dict[str, Any]:
+        return {"taken": observed}
+
+
+def steps_taken(host: Host) -> list[str]:
+    """The lines of the log of :class:`Step`."""
+    try:
+        return host.read_text(Step.LOG).splitlines()
+    except PassthroughError:
+        return []

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a read-only module as Ansible does, on a file tree, and hold its result against its documentation."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ansible_collections.kvm.passthrough.plugins import modules
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+
+COLLECTIONS = str(Path(next(iter(modules.__path__))).parents[4])
+
+SCRIPT = """
+import importlib, sys
+collections, root, name = sys.argv[1:]
+del sys.argv[1:]  # an AnsibleModule takes them for its own
+sys.path.insert(0, collections)
+from ansible.module_utils import basic
+from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+
+basic._ANSIBLE_PROFILE = "legacy"  # Ansible's own wrapper sets it beside the arguments
+
+def runner(argv, timeout, stdin):
+    if argv[0] != "ip":
+        raise FileNotFoundError(argv[0])
+    return Completed(tuple(argv), 0, "[]", "")
+
+glue.Host = lambda: Host(root, runner=runner)
+importlib.import_module("ansible_collections.kvm.passthrough.plugins.modules." + name).main()
+"""
+
+
+def run_module(name: str, tree: SysfsTree, check: bool = False, **options: Any) -> dict[str, Any]:
+    """The result of the module ``name`` on a machine made of ``tree``, without addresses and routes.
+
+    It has to be one JSON object on standard output, and nothing else anywhere.
+    """
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_remote_tmp": str(tree.root)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, COLLECTIONS, str(tree.root), name],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert not done.stderr, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    result.pop("invocation", None)
+    assert (done.returncode != 0) == result.get("failed", False)
+    return result
+
+
+def documented(name: str) -> dict[str, Any]:
+    """The RETURN documentation of a module."""
+    module = importlib.import_module(f"ansible_collections.kvm.passthrough.plugins.modules.{name}")
+    found: dict[str, Any] = yaml.safe_load(module.RETURN)
+    return found
+
+
+def undocumented(result: dict[str, Any], documentation: dict[str, Any], where: str = "") -> list[str]:
+    """The fields of a result that its documentation does not have, or has with another type."""
+    names = {str: "str", int: "int", bool: "bool", list: "list", dict: "dict"}
+    problems = []
+    for name, value in result.items():
+        entry = documentation.get(name)
+        if entry is None:
+            problems.append(f"{where}{name}")
+            continue
+        if value is not None and names[type(value)] != entry["type"]:
+            problems.append(f"{where}{name}: {type(value).__name__}")
+        if "contains" in entry:
+            for item in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
+                problems += undocumented(item, entry["contains"], f"{where}{name}.")
+    return problems
