@@ -49,7 +49,7 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
     refused("vfio_devices", {"devices": [ssh_card]}, "management_network", ssh_card)
     # One of four functions in one IOMMU group: the mates are named.
     refused(
-        "vfio_devices", {"devices": ["02:00.0"]}, "group_incomplete", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3"
+        "vfio_devices", {"devices": ["02:00.0"]}, "group_not_viable", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3"
     )
     # Two wrongs are reported together.
     refused("vfio_devices", {"devices": [root_disk, ssh_card]}, "boot_disk", "management_network")
