@@ -49,8 +49,8 @@ notes:
     C(bridge).
   - >-
     C(interface) is the name of a network interface of the device, C(mac) its present MAC address, in quotes.
-    A device has an interface only while a driver of the host is bound to it, so these two criteria do not find
-    a device that is bound to C(vfio-pci).
+    A device has an interface only while a driver of the host is bound to it. Once this collection has bound it to
+    C(vfio-pci) it is found by those it had; bound by anything else, it is not found by these two criteria.
   - >-
     C(pf) is a selector of exactly one SR-IOV physical function; its virtual functions are meant.
     C(vf) says which of them, as an index from 0 on, a list of indices, or V(all).

@@ -266,8 +266,8 @@ devices:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._core.module import run_query
-from ..module_utils._pci.info import devices_report
 from ..module_utils._pci.selector import selector_argument
+from ..module_utils._vfio.info import devices_report
 
 
 def main() -> None:

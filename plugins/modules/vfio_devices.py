@@ -84,7 +84,8 @@ options:
         What becomes of the other devices of an IOMMU group (bridges aside), which cannot be used by the host and
         a guest at the same time.
       - With V(require), they have to be listed or bound to a VFIO driver already; an error names those that are not.
-      - With V(include), they are taken as well, unless something stands against one of them.
+      - With V(include), they are taken as well, unless something stands against one of them. With O(state=released),
+        those that this collection took are given back as well.
     type: str
     choices: [require, include]
     default: require

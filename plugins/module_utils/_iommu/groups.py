@@ -12,8 +12,7 @@ from typing import Any
 
 from .._core.errors import PassthroughError
 from .._pci.address import PciAddress
-from .._pci.device import Bus, PciDevice, ReservedRegion
-from .._vfio.holders import is_vfio_driver
+from .._pci.device import Bus, PciDevice, ReservedRegion, is_vfio_driver
 
 # A driver besides VFIO's that leaves a device's DMA alone (``driver_managed_dma`` in drivers/pci/pci-stub.c).
 HARMLESS_DRIVERS = frozenset(("pci-stub",))

@@ -15,6 +15,7 @@ from .._core.plan import Plan
 from .._pci.address import PciAddress
 from .._pci.device import Bus
 from .._pci.selector import Selector, select_all
+from .._vfio.memory import recalling_bus
 from .change import HostdevChange, hostdev_text
 from .connection import Connect, Connection, Domain, check_uri, connect
 from .definition import Definition, PciHostdev, parse_xml
@@ -118,7 +119,7 @@ def build(host: Host, parameters: Mapping[str, Any], connector: Connect = connec
         requests.append(Request(f"{where} {selector.name}" if selector.name else where, selector, settings))
     procedure = DomainHostdevs(host, connector, domain, parameters["uri"], parameters["state"], requests)
     try:
-        procedure.select(Bus(host))
+        procedure.select(recalling_bus(host))
     except PassthroughError as error:
         problems += error.problems
     if problems:
@@ -164,7 +165,7 @@ class DomainHostdevs:
         return [wanted for _unused, wanted in sorted(found, key=lambda item: (item[0], item[1].hostdev.source))]
 
     def observe(self) -> Observation:
-        bus = Bus(self._host)
+        bus = recalling_bus(self._host)
         wanted = self.select(bus)
         if self._connection is None:
             self._connection = self._connector(self._uri)

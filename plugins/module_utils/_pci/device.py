@@ -24,6 +24,11 @@ IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 CLASS_PCI_BRIDGE = 0x0604
 
 
+def is_vfio_driver(name: str | None) -> bool:
+    """Whether a driver hands devices to user space through VFIO (``vfio-pci``, ``mlx5_vfio_pci``, …)."""
+    return name is not None and "vfio" in name.replace("-", "_").split("_")
+
+
 @dataclass(frozen=True)
 class ReservedRegion:
     """One line of an IOMMU group's ``reserved_regions``: first and last address (inclusive) and the kernel's type."""

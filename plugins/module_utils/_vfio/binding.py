@@ -17,8 +17,7 @@ from .._core.host import Host
 from .._core.plan import Action
 from .._core.state import Record
 from .._pci.address import PciAddress
-from .._pci.device import DEVICES, DRIVERS, Bus, PciDevice
-from .holders import is_vfio_driver
+from .._pci.device import DEVICES, DRIVERS, Bus, PciDevice, is_vfio_driver
 
 DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
 

@@ -14,13 +14,12 @@ from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
 from .._core.plan import Action, Plan
 from .._core.state import StateStore
-from .._pci.device import DRIVERS, PciDevice
+from .._pci.device import DRIVERS, PciDevice, is_vfio_driver
 from .._pci.selector import Selector, merged, parse_all, select_all
 from .binding import AUTO, Binding, Hang, LoadModule, Rebind, unavailable
 from .group import mates, unlisted_mates
 from .guards.base import Change, GuardContext
 from .guards.registry import check_device
-from .holders import is_vfio_driver
 from .memory import DriverRecords, RecallingBus
 from .persistence.rules import PersistentDevice
 from .persistence.settings import BootSettings
@@ -168,6 +167,8 @@ class VfioDevices:
         asked = merged(selection)
         boot = BootSettings.observe(self._host)
         if self._request.state is State.RELEASED:
+            if self._request.group is GroupPolicy.INCLUDE:
+                asked = _with_kept_mates(asked, records.kept_for_guests(bus))
             transitions = [self._release(device, names.get(device.address), records) for device in asked]
         else:
             if self._request.group is GroupPolicy.INCLUDE:
@@ -274,6 +275,14 @@ def _with_mates(devices: Sequence[PciDevice], driver: str, bus: RecallingBus) ->
         for mate in mates(device, bus):
             if mate.driver == driver or not is_vfio_driver(mate.driver):
                 found[mate.address] = mate
+    return [found[address] for address in sorted(found)]
+
+
+def _with_kept_mates(devices: Sequence[PciDevice], kept: Sequence[PciDevice]) -> list[PciDevice]:
+    """The devices and those of their groups that this collection took from the host, in bus order."""
+    groups = {device.iommu_group for device in devices if device.iommu_group is not None}
+    mates_of_them = [device for device in kept if device.iommu_group in groups]
+    found = {device.address: device for device in [*devices, *mates_of_them]}
     return [found[address] for address in sorted(found)]
 
 

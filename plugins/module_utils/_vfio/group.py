@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterable
 
 from .._core.errors import Problem
 from .._pci.address import PciAddress
-from .._pci.device import Bus, PciDevice
+from .._pci.device import Bus, PciDevice, is_vfio_driver
 from .guards.system_device import platform_part
-from .holders import is_vfio_driver
 
 
 def mates(device: PciDevice, bus: Bus) -> list[PciDevice]:

@@ -14,16 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .._core.host import Host
-from .._pci.device import Bus, PciDevice
+from .._pci.device import Bus, PciDevice, is_vfio_driver
 from .evidence import EvidenceMissing
 
 _GROUP = re.compile(r".*/vfio/(?:noiommu-)?(\d+)")
 _CDEV = re.compile(r".*/vfio/devices/(vfio\d+)")
-
-
-def is_vfio_driver(name: str | None) -> bool:
-    """Whether a driver hands devices to user space through VFIO (``vfio-pci``, ``mlx5_vfio_pci``, …)."""
-    return name is not None and "vfio" in name.replace("-", "_").split("_")
 
 
 @dataclass(frozen=True)

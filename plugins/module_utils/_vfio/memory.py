@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
@@ -100,6 +101,16 @@ class _RecallingDevice(PciDevice):
         if not known or PciDevice(self._host, self.address, self._bus).interfaces:
             return {}
         return {name: mac for name, mac in known.items() if not self._host.exists(f"/sys/class/net/{name}")}
+
+
+def recalling_bus(host: Host) -> Bus:
+    """The host's devices, with the interfaces they had; without these where the record may not be read (not root)."""
+    try:
+        return RecallingBus(host, DriverRecords(StateStore(host)))
+    except PassthroughError as error:
+        if error.code != "file_unreadable":
+            raise
+        return Bus(host)
 
 
 def _key(device: PciDevice) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
-from ..._pci.device import PciDevice
+from ..._pci.device import PciDevice, is_vfio_driver
 from .context import Context, Subject
 
 
@@ -61,7 +61,7 @@ def unmanaged_is_bound(context: Context) -> Iterator[Problem]:
     """
     for subject in context.requested:
         device = context.device(subject.source)
-        if device is None or subject.hostdev.managed is not False or is_vfio(device):
+        if device is None or subject.hostdev.managed is not False or is_vfio_driver(device.driver):
             continue
         yield subject.problem(
             "device_not_bound",
@@ -73,13 +73,8 @@ def unmanaged_is_bound(context: Context) -> Iterator[Problem]:
         )
 
 
-def is_vfio(device: PciDevice) -> bool:
-    """Whether the device is bound to vfio-pci or a variant of it (mlx5_vfio_pci, …), by the name all of them carry."""
-    return "vfio" in (device.driver or "")
-
-
 def _given_up(device: PciDevice) -> bool:
-    return device.driver is None or is_vfio(device)
+    return device.driver is None or is_vfio_driver(device.driver)
 
 
 def _concerned(context: Context) -> Iterator[tuple[int, Subject]]:

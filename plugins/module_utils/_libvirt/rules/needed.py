@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
+from ..._pci.device import is_vfio_driver
 from ..._vfio.guards.base import GuardContext
 from ..._vfio.guards.registry import check_device
 from .context import Context
-from .group import is_vfio
 
 # Other rules speak of these in the terms of a definition; a missing IOMMU may be put right before the domain starts.
 _LEFT_TO_OTHERS = frozenset(("bridge", "has_vfs", "in_use_by_domain", "no_iommu"))
@@ -26,7 +26,7 @@ def host_can_spare(context: Context) -> Iterator[Problem]:
     guards = GuardContext(context.host, context.bus)
     for subject in context.requested:
         device = context.device(subject.source)
-        if device is None or subject.hostdev.managed is False or is_vfio(device):
+        if device is None or subject.hostdev.managed is False or is_vfio_driver(device.driver):
             continue
         for finding in check_device(device, guards):
             if finding.code not in _LEFT_TO_OTHERS:

@@ -15,6 +15,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.initramfs_tools import HOOK_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.rules import RULES_PATH, parse
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.settings import MODULES_PATH, STAMP_PATH
@@ -155,6 +156,7 @@ def test_a_device_is_still_found_by_the_interface_it_had(kernel: FakeKernel) -> 
     selector = {"interface": "enp5s0"}
     quadruple(kernel, selector)
     assert not kernel.exists("/sys/class/net/enp5s0")
+    assert devices_report(kernel, [selector])["devices"][0]["driver"] == "vfio-pci"  # other modules find it, too
     assert not run(kernel, {"mac": "52:54:00:00:05:00"})["changed"]
     quadruple(kernel, TWINS[0], state="released")
     assert kernel.exists("/sys/class/net/enp5s0")
@@ -268,6 +270,15 @@ def test_include_takes_the_mates_and_guards_them(kernel: FakeKernel) -> None:
     done = quadruple(kernel, SLOT[0], group="include")
     assert [device["address"] for device in done["devices"]] == SLOT
     assert {driver(kernel, address) for address in SLOT} == {"vfio-pci"}
+
+
+def test_include_gives_back_the_mates_it_took(kernel: FakeKernel) -> None:
+    before = {address: driver(kernel, address) for address in SLOT}
+    run(kernel, SLOT[0], TWINS[0], group="include")
+    done = quadruple(kernel, SLOT[1], group="include", state="released")
+    assert [device["address"] for device in done["devices"]] == SLOT
+    assert {address: driver(kernel, address) for address in SLOT} == before
+    assert driver(kernel, TWINS[0]) == "vfio-pci"  # of another group
 
 
 def test_a_mate_that_is_bound_to_vfio_or_a_bridge_or_a_platform_part_is_not_in_the_way(kernel: FakeKernel) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._pci.info import devices_report
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 

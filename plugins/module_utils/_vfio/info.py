@@ -9,12 +9,13 @@ from typing import Any
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._iommu.groups import read_group
-from .._vfio.group import mates
-from .._vfio.guards.base import Finding, GuardContext
-from .._vfio.guards.registry import check_device
-from .address import PciAddress
-from .device import Bus, PciDevice
-from .selector import Selector, parse_all, read_count, read_index, select_all
+from .._pci.address import PciAddress
+from .._pci.device import PciDevice
+from .._pci.selector import Selector, parse_all, read_count, read_index, select_all
+from .group import mates
+from .guards.base import Finding, GuardContext
+from .guards.registry import check_device
+from .memory import recalling_bus
 
 
 def devices_report(host: Host, devices: Any, count: Any = None, index: Any = None) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def devices_report(host: Host, devices: Any, count: Any = None, index: Any = Non
     :param count: for selectors that name neither ``count`` nor ``index`` themselves; ``index`` likewise
     :raises PassthroughError: for bad selectors and for what they do not find, all of it at once
     """
-    bus = Bus(host)
+    bus = recalling_bus(host)
     labels: dict[PciAddress, str | None] = {}
     if devices is None:
         labels = dict.fromkeys(bus.addresses)
