@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -159,3 +160,5 @@ class StateStore:
             text = json.dumps({"version": VERSION, "records": listed}, indent=1, sort_keys=True) + "\n"
             state = files.FileState(text.encode(), mode=0o600)
         files.put(self._host, self._path, state)
+        if not records:
+            files.remove_directories(self._host, [os.path.dirname(self._path)])

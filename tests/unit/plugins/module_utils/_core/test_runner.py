@@ -46,7 +46,7 @@ def host(tmp_path: Path) -> Host:
     for name in ("changed", "removed", "same"):
         files.put(host, f"/etc/{name}.conf", own(f"{name}\n".encode()))
     (tmp_path / "run").mkdir()
-    (tmp_path / STATE_PATH[1:]).parent.mkdir(parents=True)
+    (tmp_path / STATE_PATH[1:]).parents[1].mkdir(parents=True)
     (tmp_path / LOCK_PATH[1:]).touch()
     return host
 
@@ -115,6 +115,7 @@ def test_a_check_needs_no_lock_and_a_run_does(host: Host) -> None:
 
 
 def test_a_record_that_cannot_be_read_stops_check_and_run_alike(host: Host, tmp_path: Path) -> None:
+    (tmp_path / STATE_PATH[1:]).parent.mkdir()
     (tmp_path / STATE_PATH[1:]).write_text("{")
     before = tree_hash(tmp_path)
     for check_mode in (True, False):
