@@ -21,12 +21,15 @@ def host_can_spare(context: Context) -> Iterator[Problem]:
 
     With ``managed: true`` libvirt unbinds the host's driver without a question (``virHostdevPreparePCIDevices``), root
     disk or not. The guards are those of vfio_devices, and there they can be forced; a device that is bound to a VFIO
-    driver is past that.
+    driver is past that, and so is one that the definition has like this already: it is not about to change.
     """
     guards = GuardContext(context.host, context.bus)
     for subject in context.requested:
         device = context.device(subject.source)
         if device is None or subject.hostdev.managed is False or is_vfio_driver(device.driver):
+            continue
+        present = context.definition.hostdev(subject.source)
+        if present is not None and present.value.managed:
             continue
         for finding in check_device(device, guards):
             if finding.code not in _LEFT_TO_OTHERS:

@@ -452,6 +452,14 @@ def test_libvirt_would_take_a_device_that_the_host_needs(check: Check, tree: Sys
     assert codes(check({disk: {"managed": False}})) == ["device_not_bound"]  # libvirt would leave that alone
 
 
+def test_what_the_definition_has_already_is_not_about_to_change(check: Check, tree: SysfsTree) -> None:
+    smbus = "0000:0c:00.0"
+    tree.add_device(smbus, ids="8086:2930", pci_class=0x0C0500, driver="i801_smbus", group=30)
+    assert check({smbus: {}}, before=definition(hostdev_xml(smbus))) == []
+    unmanaged = definition(hostdev_xml(smbus, attributes="managed='no'"))
+    assert codes(check({smbus: {}}, before=unmanaged)) == ["system_device"]
+
+
 def test_a_device_that_was_given_up_is_no_longer_needed(check: Check, tree: SysfsTree) -> None:
     smbus = "0000:0c:00.0"
     tree.add_device(smbus, ids="8086:2930", pci_class=0x0C0500, driver="vfio-pci", group=30)
