@@ -19,7 +19,8 @@ description:
     not understand. This module checks what is asked for before it changes anything, and reports all problems together,
     each with a code, the device, the option, its value, and what to do. It checks the options, the whole definition
     as it would be, the schema of the libvirt that is installed on the host, and the host itself. There, the
-    device has to exist and be no bridge, its IOMMU group and its slot have to be complete, no other domain may have it,
+    device has to exist, be no bridge and nothing that the host lives on (its root disk, the network card that this
+    connection comes in by), its IOMMU group and its slot have to be complete, no other domain may have it,
     and it has to be bound to a VFIO driver where O(hostdevs[].managed=false). Afterwards the definition is read back
     and compared.
   - >-

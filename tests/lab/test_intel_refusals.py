@@ -73,6 +73,8 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
         "functions_undeclared",
         "0000:02:00.1",
     )
+    for device, code in ((root_disk, "boot_disk"), (ssh_card, "management_network")):
+        refused("domain_hostdevs", {"domain": "guest1", "hostdevs": [{"device": device}]}, code, device)
     malformed = ansible.module("domain_hostdevs", {"domain": "<domain><name>x", "hostdevs": [vf]})
     _assert_refusal(malformed, "domain_not_found", ())
 
