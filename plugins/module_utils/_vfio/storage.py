@@ -93,6 +93,10 @@ class Storage:
             lowers = self._host.list_dir(f"{CLASS_BLOCK}/{current}/slaves")
             if self.is_partition(current):
                 lowers = [*lowers, self._disk_of(current)]
+            # A loop device over another block device is no holder of it; one over a file is on a mounted file system.
+            looped = self._block_name(self._host.attribute(f"{CLASS_BLOCK}/{current}/loop/backing_file") or "")
+            if looped is not None:
+                lowers = [*lowers, looped]
             pending += [(lower, [*above, self._label(current)]) for lower in lowers]
 
     def _disk_of(self, partition: str) -> str:

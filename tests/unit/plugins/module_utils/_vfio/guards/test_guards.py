@@ -206,6 +206,28 @@ def test_bcachefs(machine: Machine) -> None:
     assert machine.findings(DISK2) == []
 
 
+def test_loop_device_over_a_disk(machine: Machine) -> None:
+    loop = machine.virtual("loop0", "7:0")
+    machine.tree.write(f"/sys/class/block/{loop}/loop/backing_file", "/dev/nvme0n1\n")
+    machine.mount("7:0", "/srv", "ext4", "/dev/loop0")
+    assert "nvme0n1 behind 0000:02:00.0: mounted at /srv (loop0)" in machine.only(DISK, "boot_disk")
+    machine.tree.write(f"/sys/class/block/{loop}/loop/backing_file", "/var/lib/images/a.img\n")
+    assert machine.findings(DISK) == []
+
+
+def test_a_disk_of_a_virtual_function(machine: Machine) -> None:
+    tree = machine.tree
+    tree.add_device("0000:05:00.0", pci_class=0x010802, driver="nvme", group=30, totalvfs=7)
+    vf = str(tree.add_vfs("0000:05:00.0", 2, driver="nvme", first_group=31)[1])
+    machine.block("nvme7n1", f"{tree.device_path(vf)}/nvme/nvme7", "259:112")
+    machine.mount("259:112", "/srv", "xfs", "/dev/nvme7n1")
+    found = machine.findings("0000:05:00.0")
+    assert [finding.code for finding in found] == ["boot_disk", "has_vfs"]
+    assert vf in found[0].message
+    machine.only(vf, "boot_disk")
+    assert machine.findings("0000:05:10.0") == []
+
+
 def test_multipath(machine: Machine) -> None:
     machine.virtual("dm-0", "253:0", "nvme0n1", "nvme1n1", dm="mpatha")
     machine.partition("dm-0", 1, "253:1")
