@@ -15,7 +15,7 @@ from functools import cached_property
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .evidence import EvidenceMissing
+from .evidence import EvidenceMissing, demand_all_processes
 from .topology import CLASS_BLOCK
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -195,6 +195,7 @@ class Storage:
     @cached_property
     def _mounts(self) -> list[Mount]:
         """The mounts of every mount namespace whose processes can be looked at; at least this process's own."""
+        demand_all_processes(self._host)
         text = self._host.attribute(MOUNTINFO)
         if text is None:
             raise EvidenceMissing(f"{MOUNTINFO} cannot be read")

@@ -455,6 +455,33 @@ def test_unreadable_process_evidence(machine: Machine) -> None:
     assert machine.unknown(NIC) == ["in_use_by_domain"]
 
 
+def namespace(machine: Machine, process: str, kind: str, number: int) -> None:
+    path = machine.tree.path(f"/proc/{process}/ns/{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(f"{kind}:[{number}]")
+
+
+def test_in_a_container_nothing_is_known(machine: Machine) -> None:
+    """Its mounts, its processes and its network are not the host's, however complete they look."""
+    namespace(machine, "self", "pid", 4026532201)
+    machine.tree.bind(NIC2, "vfio-pci")
+    assert machine.unknown(DISK) == ["boot_disk", "management_network"]
+    assert machine.unknown(NIC) == ["management_network"]
+    assert machine.unknown(NIC2) == ["in_use_by_domain"]
+    assert "in a container" in machine.findings(NIC)[0].message
+
+
+def test_in_another_network_namespace_interfaces_are_not_known(machine: Machine) -> None:
+    namespace(machine, "self", "pid", 4026531836)
+    namespace(machine, "1", "net", 4026531840)
+    namespace(machine, "self", "net", 4026532500)
+    machine.tree.path("/sys/class/net/eth0").unlink()
+    assert machine.unknown(NIC) == ["management_network"]
+    machine.tree.path("/proc/self/ns/net").unlink()
+    namespace(machine, "self", "net", 4026531840)
+    assert machine.findings(NIC) == []
+
+
 # -- the others --------------------------------------------------------------------------------------------
 
 
