@@ -199,6 +199,17 @@ def test_release_loads_the_driver_the_device_had(kernel: FakeKernel) -> None:
     assert driver(kernel, VF0) == "igbvf"
 
 
+def test_release_of_a_device_whose_driver_is_gone(kernel: FakeKernel) -> None:
+    """It cannot have it back, and is free for any other."""
+    run(kernel, VF0)
+    kernel.run(["modprobe", "-r", "igbvf"])
+    del kernel.drivers["igbvf"]
+    done = quadruple(kernel, VF0, state="released")
+    assert done["devices"][0]["after"] == {"driver": "auto", "driver_override": None}
+    assert driver(kernel, VF0) is None
+    assert kernel.attribute(f"/sys/bus/pci/devices/{VF0}/driver_override") == "(null)"
+
+
 def test_release_of_what_only_has_an_override_keeps_its_driver(kernel: FakeKernel) -> None:
     kernel.tree.set_attribute(VF0, "driver_override", "vfio-pci")
     quadruple(kernel, VF0, state="released")
