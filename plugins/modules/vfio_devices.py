@@ -59,7 +59,7 @@ options:
       - With V(bound), the devices are bound to O(driver).
       - >-
         With V(released), they go back to the driver they had before this collection bound them, or to the one the
-        kernel chooses where this collection did not bind them, and are no longer bound at boot.
+        kernel chooses where this collection did not bind them or that driver is gone, and are no longer bound at boot.
     type: str
     choices: [bound, released]
     default: bound

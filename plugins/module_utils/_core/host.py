@@ -35,11 +35,13 @@ _UNREADABLE = frozenset(
         errno.EIO,
         errno.ENODEV,
         errno.ENXIO,
+        errno.ESRCH,  # a file of a process that has just ended
         errno.EOPNOTSUPP,
     )
 )
 
 _MAX_LINKS = 40  # as the kernel's own limit
+_MAX_POLL = 2**31 - 1  # milliseconds: poll(2) takes an int
 
 
 @dataclass(frozen=True)
@@ -344,7 +346,7 @@ def _answer_of(child: int, reader: int, timeout: float) -> int | None:
     poller.register(reader, select.POLLIN)
     in_time = ended = False
     try:
-        in_time = ended = bool(poller.poll(timeout * 1000))
+        in_time = ended = bool(poller.poll(min(timeout * 1000, _MAX_POLL)))
     finally:
         if not in_time:
             os.kill(child, signal.SIGKILL)

@@ -20,6 +20,7 @@ from .._pci.address import PciAddress
 from .._pci.device import DEVICES, DRIVERS, Bus, PciDevice, is_vfio_driver
 
 DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
+MODULES = "/sys/module"
 
 AUTO = "auto"
 """In place of a driver's name: whichever the kernel chooses by the device's ids, if it has one."""
@@ -201,20 +202,27 @@ class LoadModule(Action):
         self.before = "not loaded"
         self.after = "loaded"
         self._driver = driver
+        self._was_loaded = False
 
     def apply(self, host: Host) -> None:
+        self._was_loaded = _is_loaded(host, self._driver)
         host.run(["modprobe", self._driver], timeout=MODPROBE_TIMEOUT)
         self.partial = True
         if not host.is_dir(f"{DRIVERS}/{self._driver}"):
-            raise PassthroughError(
-                "driver_unavailable",
-                f"The module {self._driver} is loaded, but the kernel has no PCI driver {self._driver}.",
-                f"Look at {DRIVERS} for the driver's name, which may differ from the module's (vfio_pci is the module "
-                "of vfio-pci).",
-                driver=self._driver,
-            )
+            raise PassthroughError.of([_no_such_driver(self._driver)])
 
     def undo(self, host: Host) -> None:
+        if self._was_loaded:  # somebody else was faster
+            return
+        # A module can be unloaded while devices are bound to it and not open, and then they all lose their driver.
+        bound = [name for name in host.list_dir(f"{DRIVERS}/{self._driver}") if host.exists(f"{DEVICES}/{name}")]
+        if bound:
+            raise PassthroughError(
+                "module_in_use",
+                f"{', '.join(bound)} would lose the driver {self._driver} with its module, so it stays loaded.",
+                driver=self._driver,
+                devices=bound,
+            )
         host.run(["modprobe", "-r", self._driver], timeout=MODPROBE_TIMEOUT)
 
 
@@ -222,6 +230,8 @@ def unavailable(host: Host, driver: str) -> Problem | None:
     """Why a PCI driver cannot be had: the kernel does not have it, and there is no module of that name to load."""
     if host.is_dir(f"{DRIVERS}/{driver}"):
         return None
+    if _is_loaded(host, driver):  # and brought no such driver, so loading it again will not either
+        return _no_such_driver(driver)
     try:
         found = host.run(["modprobe", "-n", "-q", driver], timeout=MODPROBE_TIMEOUT, check=False).rc == 0
     except PassthroughError as error:
@@ -233,5 +243,19 @@ def unavailable(host: Host, driver: str) -> Problem | None:
         f"The running kernel has neither a PCI driver nor a module {driver}.",
         "Install the kernel package that has it (on Debian and Ubuntu: not the cloud flavour), or reboot when the "
         "kernel was upgraded.",
+        {"driver": driver},
+    )
+
+
+def _is_loaded(host: Host, module: str) -> bool:
+    return host.is_dir(f"{MODULES}/{module.replace('-', '_')}")
+
+
+def _no_such_driver(driver: str) -> Problem:
+    return Problem(
+        "driver_unavailable",
+        f"The module {driver} is loaded, but the kernel has no PCI driver {driver}.",
+        f"Look at {DRIVERS} for the driver's name, which may differ from the module's (vfio_pci is the module "
+        "of vfio-pci).",
         {"driver": driver},
     )

@@ -190,12 +190,16 @@ class VfioDevices:
         before = Binding.of(device)
         record = records.of(device)
         first = Binding.from_json(record.before) if record is not None else None
-        after = first if first is not None and not first.is_vfio else Binding(AUTO, None)
+        after = first if first is not None and self._can_have(first) else Binding(AUTO, None)
         if not before.is_vfio:
             after = before  # it is released, whatever driver of the host has it
         elif before.driver is not None and not is_vfio_driver(before.driver):
             after = Binding(before.driver, after.driver_override)  # only what keeps it for guests goes
         return Transition(device, name, Change.RELEASE, before, after, persistent=False)
+
+    def _can_have(self, first: Binding) -> bool:
+        """Whether a device can be given back what it had. A driver may be gone with an upgrade of the kernel."""
+        return not first.is_vfio and (first.driver is None or unavailable(self._host, first.driver) is None)
 
     def _persistent(self, transitions: Sequence[Transition], boot: BootSettings) -> tuple[PersistentDevice, ...]:
         """The present persistent devices, less those this request is about (or all), plus those it makes persistent."""

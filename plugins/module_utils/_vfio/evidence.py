@@ -4,9 +4,34 @@
 
 from __future__ import annotations
 
+from .._core.host import Host
+
+# include/linux/proc_ns.h, PROC_PID_INIT_INO: the one PID namespace that has all processes.
+_ALL_PROCESSES = "pid:[4026531836]"
+
 
 class EvidenceMissing(Exception):
     """What decides a question cannot be read here (no permission, a missing program).
 
     It is no error of its own: whoever asked decides what not knowing means. A guard refuses, a report says "unknown".
     """
+
+
+def demand_all_processes(host: Host) -> None:
+    """Processes, and with them mounts and open files, are all of the host's; in a container they are its own only.
+
+    :raises EvidenceMissing: in a container
+    """
+    if host.link_target("/proc/self/ns/pid") not in (None, _ALL_PROCESSES):
+        raise EvidenceMissing("this run is in a container, which does not show what the host does outside of it")
+
+
+def demand_the_hosts_network(host: Host) -> None:
+    """Interfaces are the host's; another network namespace does not even show them below their PCI devices.
+
+    :raises EvidenceMissing: in a container, or in another network namespace than the first process
+    """
+    demand_all_processes(host)
+    own, first = (host.link_target(f"/proc/{process}/ns/net") for process in ("self", "1"))
+    if own is not None and first is not None and own != first:
+        raise EvidenceMissing("this run is in a network namespace of its own, which does not show the host's network")

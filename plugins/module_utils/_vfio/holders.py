@@ -15,7 +15,7 @@ from functools import cached_property
 
 from .._core.host import Host
 from .._pci.device import Bus, PciDevice, is_vfio_driver
-from .evidence import EvidenceMissing
+from .evidence import EvidenceMissing, demand_all_processes
 
 _GROUP = re.compile(r".*/vfio/(?:noiommu-)?(\d+)")
 _CDEV = re.compile(r".*/vfio/devices/(vfio\d+)")
@@ -56,6 +56,7 @@ class Holders:
 
     @cached_property
     def _by_node(self) -> dict[str, list[Holder]]:
+        demand_all_processes(self._host)
         # The first process always has files open; where they cannot be seen, nobody else's can.
         first = [self._host.link_target(f"/proc/1/fd/{name}") for name in self._host.list_dir("/proc/1/fd")]
         if not any(first):

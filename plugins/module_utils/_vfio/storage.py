@@ -15,7 +15,7 @@ from functools import cached_property
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .evidence import EvidenceMissing
+from .evidence import EvidenceMissing, demand_all_processes
 from .topology import CLASS_BLOCK
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -93,6 +93,10 @@ class Storage:
             lowers = self._host.list_dir(f"{CLASS_BLOCK}/{current}/slaves")
             if self.is_partition(current):
                 lowers = [*lowers, self._disk_of(current)]
+            # A loop device over another block device is no holder of it; one over a file is on a mounted file system.
+            looped = self._block_name(self._host.attribute(f"{CLASS_BLOCK}/{current}/loop/backing_file") or "")
+            if looped is not None:
+                lowers = [*lowers, looped]
             pending += [(lower, [*above, self._label(current)]) for lower in lowers]
 
     def _disk_of(self, partition: str) -> str:
@@ -191,6 +195,7 @@ class Storage:
     @cached_property
     def _mounts(self) -> list[Mount]:
         """The mounts of every mount namespace whose processes can be looked at; at least this process's own."""
+        demand_all_processes(self._host)
         text = self._host.attribute(MOUNTINFO)
         if text is None:
             raise EvidenceMissing(f"{MOUNTINFO} cannot be read")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -62,3 +64,36 @@ def test_states_of_vfio_guest_are_those_of_domain_hostdevs() -> None:
     ours = options("vfio_guest")["vfio_guest_domains"]["options"]["state"]
     theirs = module_options("domain_hostdevs")["state"]
     assert (ours["choices"], ours["default"]) == (theirs["choices"], theirs["default"])
+
+
+def rendered(values: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    """Values of a role's file (templates, which may use each other), as Ansible makes them with these variables."""
+    known = {name: trust_as_template(value) for name, value in values.items()}
+    templar = Templar(loader=DataLoader(), variables={**known, **variables})
+    return {name: templar.template(value) for name, value in known.items()}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"present": None, "absent": None}, {"present": ["iommu=pt"]}])
+def test_vfio_host_takes_parameters_that_are_null_for_none(parameters: dict[str, Any]) -> None:
+    facts = load("vfio_host", "tasks/parameters.yml")[0]["ansible.builtin.set_fact"]
+    iommu = {
+        "state": "inactive",
+        "recommended_parameters": ["intel_iommu=on", "iommu=pt"],
+        "parameters_to_remove": ["intel_iommu=off"],
+        "blockers": [],
+    }
+    found = rendered(
+        {**load("vfio_host", "vars/main.yml"), **facts},
+        __vfio_host_iommu=iommu,
+        vfio_host_iommu_parameters=["auto"],
+        vfio_host_kernel_parameters=parameters,
+    )
+    assert found["__vfio_host_present"] == ["intel_iommu=on", "iommu=pt"]
+    assert found["__vfio_host_absent"] == ["intel_iommu=off"]
+
+
+def test_vfio_guest_names_a_domain_to_virsh_by_what_is_no_id_of_another() -> None:
+    """virsh looks for an id before it looks for a name, so the domain "2" would not be the one that is shut down."""
+    commands = [task["ansible.builtin.command"]["argv"] for task in load("vfio_guest", "tasks/power.yml")]
+    assert [argv[3] for argv in commands] == ["shutdown", "domstate", "start"]
+    assert {argv[4] for argv in commands} == {"{{ item.domain.uuid }}"}

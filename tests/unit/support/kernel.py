@@ -228,8 +228,9 @@ class FakeKernel(Host):
             return 0
         for driver in known:
             if "-r" in options:
-                if any(self.exists(f"{PCI_DRIVERS}/{driver}/{device}") for device in self.list_dir(PCI_DEVICES)):
-                    return 1  # in use
+                for device in self.list_dir(f"{PCI_DRIVERS}/{driver}"):
+                    if self.exists(f"{PCI_DEVICES}/{device}"):
+                        self._unbind(device)  # that a device is bound does not keep a module from being unloaded
                 self.loaded.remove(driver)
                 shutil.rmtree(self.tree.path(f"{PCI_DRIVERS}/{driver}"))
                 self.tree.path(f"/sys/module/{driver.replace('-', '_')}").rmdir()

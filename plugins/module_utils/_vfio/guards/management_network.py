@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..._pci.device import PciDevice
+from ..._pci.device import PciDevice, is_vfio_driver
+from ..evidence import demand_the_hosts_network
 from .base import Guard, GuardContext, Reason
 
 
@@ -21,6 +22,8 @@ class ManagementNetwork(Guard):
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
         vfs = [context.bus.device(address) for address in device.vfs if address in context.bus]
         for function in (device, *vfs):
+            if function.driver is not None and not is_vfio_driver(function.driver):
+                demand_the_hosts_network(context.host)
             of_vf = "" if function is device else f", of its virtual function {function.address},"
             for interface in context.topology.interfaces(function):
                 uses = context.network.uses(interface)

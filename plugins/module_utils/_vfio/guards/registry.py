@@ -51,7 +51,7 @@ def check_device(device: PciDevice, context: GuardContext, change: Change = Chan
                     guard.code,
                     address,
                     f"Whether {guard.code} stands against {address} cannot be known: {error}.",
-                    "Run as root (become: true), with what is missing installed.",
+                    "Run on the host itself, as root (become: true), with what is missing installed.",
                     guard.forcible,
                     certain=False,
                 )

@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..._core.errors import PassthroughError
 from ..._pci.address import PciAddress
 from ..._pci.device import PciDevice
 
@@ -90,6 +91,9 @@ def parse(text: str) -> list[PersistentDevice]:
     found = []
     for match in _PARSED.finditer(text):
         vendor, device, subsystem_vendor, subsystem_device = (int(match[name], 16) for name in _IDS)
-        address = PciAddress.parse(match["address"])
+        try:
+            address = PciAddress.parse(match["address"])
+        except PassthroughError:  # edited by hand; no device has that address, so the rule is of no effect
+            continue
         found.append(PersistentDevice(address, vendor, device, subsystem_vendor, subsystem_device, match["driver"]))
     return found

@@ -149,6 +149,18 @@ def test_an_attribute_the_kernel_refuses_to_read_is_none() -> None:
     assert Host().attribute("/proc/self/mem") is None  # EIO at offset 0
 
 
+def test_a_process_that_ends_between_opening_and_reading_has_no_attribute() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        descriptor = os.open(f"/proc/{process.pid}/stat", os.O_RDONLY)
+        process.kill()
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.read(descriptor, 1)
+        assert Host().attribute(f"/proc/self/fd/{descriptor}") is None  # opens it again, reads, and gets the same
+    finally:
+        os.close(descriptor)
+
+
 def test_another_failure_to_read_an_attribute_is_told(host: Host, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("one")  # ELOOP
     with pytest.raises(PassthroughError, match="/one cannot be read: Too many levels") as caught:
@@ -245,6 +257,12 @@ def test_a_slow_write_that_succeeds_in_time_is_a_success(host: Host, tmp_path: P
         host.write_attribute("/slow", "1", timeout=10)
         assert process.stdout is not None
         assert process.stdout.read() == b"1"
+
+
+def test_a_time_limit_beyond_what_the_kernel_can_count(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "unbind").touch()
+    host.write_attribute("/unbind", "1", timeout=1e12)
+    assert (tmp_path / "unbind").read_text() == "1"
 
 
 def test_the_child_that_hangs_keeps_no_descriptor_of_ours(

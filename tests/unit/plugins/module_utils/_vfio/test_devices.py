@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.binding import LoadModule
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.initramfs_tools import HOOK_PATH
@@ -198,6 +199,17 @@ def test_release_loads_the_driver_the_device_had(kernel: FakeKernel) -> None:
     assert driver(kernel, VF0) == "igbvf"
 
 
+def test_release_of_a_device_whose_driver_is_gone(kernel: FakeKernel) -> None:
+    """It cannot have it back, and is free for any other."""
+    run(kernel, VF0)
+    kernel.run(["modprobe", "-r", "igbvf"])
+    del kernel.drivers["igbvf"]
+    done = quadruple(kernel, VF0, state="released")
+    assert done["devices"][0]["after"] == {"driver": "auto", "driver_override": None}
+    assert driver(kernel, VF0) is None
+    assert kernel.attribute(f"/sys/bus/pci/devices/{VF0}/driver_override") == "(null)"
+
+
 def test_release_of_what_only_has_an_override_keeps_its_driver(kernel: FakeKernel) -> None:
     kernel.tree.set_attribute(VF0, "driver_override", "vfio-pci")
     quadruple(kernel, VF0, state="released")
@@ -343,6 +355,42 @@ def test_without_an_iommu(kernel: FakeKernel) -> None:
 def test_without_a_module(kernel: FakeKernel) -> None:
     del kernel.drivers["vfio-pci"]
     assert codes(refused(kernel, VF0)) == [("driver_unavailable", "")]
+
+
+def test_the_name_of_a_loaded_module_is_no_name_of_a_driver(kernel: FakeKernel) -> None:
+    """Nor is the module taken away again from the devices that have its driver."""
+    run(kernel, VF0)
+    kernel.writes.clear()
+    error = refused(kernel, VF1, driver="vfio_pci")
+    assert codes(error) == [("driver_unavailable", "")]
+    assert "vfio_pci is the module of vfio-pci" in str(error)
+    assert driver(kernel, VF0) == "vfio-pci"
+
+
+def test_a_module_that_others_use_by_now_stays(kernel: FakeKernel) -> None:
+    """While the images are built, somebody else binds a device to the driver that was loaded."""
+    other, build_images = TWINS[0], kernel._build_initramfs
+
+    def meanwhile() -> None:
+        build_images()
+        if driver(kernel, other) == "e1000e":
+            kernel.tree.bind(other, "vfio-pci")
+            kernel.failing_commands.add("lsinitramfs")
+
+    kernel._build_initramfs = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0)
+    assert [(driver(kernel, address)) for address in (VF0, other)] == ["igbvf", "vfio-pci"]
+    assert [problem.code for problem in caught.value.problems[1:]] == ["not_undone"]
+    assert f"{other} would lose the driver vfio-pci" in str(caught.value)
+
+
+def test_a_module_that_somebody_else_loaded_meanwhile_stays(kernel: FakeKernel) -> None:
+    step = LoadModule("vfio-pci")
+    kernel.run(["modprobe", "vfio-pci"])
+    step.apply(kernel)
+    step.undo(kernel)
+    assert "vfio-pci" in kernel.loaded
 
 
 @pytest.mark.parametrize(

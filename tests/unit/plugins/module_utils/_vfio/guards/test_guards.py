@@ -206,6 +206,28 @@ def test_bcachefs(machine: Machine) -> None:
     assert machine.findings(DISK2) == []
 
 
+def test_loop_device_over_a_disk(machine: Machine) -> None:
+    loop = machine.virtual("loop0", "7:0")
+    machine.tree.write(f"/sys/class/block/{loop}/loop/backing_file", "/dev/nvme0n1\n")
+    machine.mount("7:0", "/srv", "ext4", "/dev/loop0")
+    assert "nvme0n1 behind 0000:02:00.0: mounted at /srv (loop0)" in machine.only(DISK, "boot_disk")
+    machine.tree.write(f"/sys/class/block/{loop}/loop/backing_file", "/var/lib/images/a.img\n")
+    assert machine.findings(DISK) == []
+
+
+def test_a_disk_of_a_virtual_function(machine: Machine) -> None:
+    tree = machine.tree
+    tree.add_device("0000:05:00.0", pci_class=0x010802, driver="nvme", group=30, totalvfs=7)
+    vf = str(tree.add_vfs("0000:05:00.0", 2, driver="nvme", first_group=31)[1])
+    machine.block("nvme7n1", f"{tree.device_path(vf)}/nvme/nvme7", "259:112")
+    machine.mount("259:112", "/srv", "xfs", "/dev/nvme7n1")
+    found = machine.findings("0000:05:00.0")
+    assert [finding.code for finding in found] == ["boot_disk", "has_vfs"]
+    assert vf in found[0].message
+    machine.only(vf, "boot_disk")
+    assert machine.findings("0000:05:10.0") == []
+
+
 def test_multipath(machine: Machine) -> None:
     machine.virtual("dm-0", "253:0", "nvme0n1", "nvme1n1", dm="mpatha")
     machine.partition("dm-0", 1, "253:1")
@@ -431,6 +453,33 @@ def test_unreadable_process_evidence(machine: Machine) -> None:
     assert machine.findings(NIC) == []  # no VFIO driver in its group, so nobody can have it open
     machine.tree.bind(NIC, "vfio-pci")
     assert machine.unknown(NIC) == ["in_use_by_domain"]
+
+
+def namespace(machine: Machine, process: str, kind: str, number: int) -> None:
+    path = machine.tree.path(f"/proc/{process}/ns/{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(f"{kind}:[{number}]")
+
+
+def test_in_a_container_nothing_is_known(machine: Machine) -> None:
+    """Its mounts, its processes and its network are not the host's, however complete they look."""
+    namespace(machine, "self", "pid", 4026532201)
+    machine.tree.bind(NIC2, "vfio-pci")
+    assert machine.unknown(DISK) == ["boot_disk", "management_network"]
+    assert machine.unknown(NIC) == ["management_network"]
+    assert machine.unknown(NIC2) == ["in_use_by_domain"]
+    assert "in a container" in machine.findings(NIC)[0].message
+
+
+def test_in_another_network_namespace_interfaces_are_not_known(machine: Machine) -> None:
+    namespace(machine, "self", "pid", 4026531836)
+    namespace(machine, "1", "net", 4026531840)
+    namespace(machine, "self", "net", 4026532500)
+    machine.tree.path("/sys/class/net/eth0").unlink()
+    assert machine.unknown(NIC) == ["management_network"]
+    machine.tree.path("/proc/self/ns/net").unlink()
+    namespace(machine, "self", "net", 4026531840)
+    assert machine.findings(NIC) == []
 
 
 # -- the others --------------------------------------------------------------------------------------------

@@ -40,6 +40,12 @@ def test_without_devices_there_is_no_file() -> None:
     assert parse("") == []
 
 
+def test_a_rule_that_was_spoilt_by_hand_is_not_seen() -> None:
+    text = render([VF])
+    for address in ("::", "0000:01:10.9", "0000:01:ff.0"):
+        assert parse(text.replace("0000:01:10.0", address) + text) == [VF]
+
+
 def test_a_rule_matches_address_and_ids_when_the_device_is_added() -> None:
     text = re.sub(r"\\\n\s*", "", render([VF]))
     rule = next(line for line in text.splitlines() if line.startswith("ACTION"))
