@@ -60,12 +60,14 @@ def find_cache() -> Path:
         candidates.append(Path.home() / ".cache")
     candidates.append(Path(tempfile.gettempdir()) / f"cache-{os.getuid()}")
     for candidate in candidates:
+        if not candidate.is_absolute():
+            continue  # the XDG base directory specification: an empty or relative path is to be ignored
         cache = candidate / "kvm-passthrough"
         try:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
-        if candidate.is_absolute() and os.access(cache, os.W_OK) and cache.stat().st_uid == os.getuid():
+        if os.access(cache, os.W_OK) and cache.stat().st_uid == os.getuid():
             return cache
     fail("No folder for the cache can be written. Set XDG_CACHE_HOME.")
 

@@ -21,6 +21,10 @@ EFI_VARIABLES = "/sys/firmware/efi/efivars"
 # The vendor GUID of the Boot Loader Interface (systemd.io/BOOT_LOADER_INTERFACE).
 LOADER_GUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
+# Syslinux and its kin write BOOT_IMAGE= as GRUB does, but with it the initrd, which GRUB hands over in another way
+# (syslinux com32/elflink/ldlinux/kernel.c, new_linux_kernel; grub-core/loader).
+_SYSLINUX_MARK = "initrd"
+
 _SUPPORTED = "This release changes kernel parameters for GRUB 2 with /etc/default/grub (Debian, Ubuntu)."
 
 
@@ -131,8 +135,9 @@ def _other_loaders(host: Host, evidence: Sequence[str]) -> list[tuple[str, str]]
 def _grub_evidence(host: Host) -> list[str]:
     """What proves that GRUB started the running kernel from its grub.cfg."""
     evidence = []
-    image = _boot_image(running(host))
-    if image and image in _grub_kernels(host):
+    line = running(host)
+    image = _boot_image(line)
+    if image and image in _grub_kernels(host) and not line.named(_SYSLINUX_MARK):
         evidence.append(f"/proc/cmdline has BOOT_IMAGE={image}, a kernel of {grub.CONFIG}")
     loader = _efi_text(host, "LoaderInfo")
     if loader.startswith("GRUB"):
@@ -141,9 +146,12 @@ def _grub_evidence(host: Host) -> list[str]:
 
 
 def _unproved(host: Host) -> str:
-    image = _boot_image(running(host))
+    line = running(host)
+    image = _boot_image(line)
     if not image:
         return "/proc/cmdline has no BOOT_IMAGE=, which GRUB puts there"
+    if line.named(_SYSLINUX_MARK):
+        return "/proc/cmdline has initrd= beside BOOT_IMAGE=, as Syslinux writes it and GRUB does not"
     kernels = sorted(_grub_kernels(host))
     return f"BOOT_IMAGE={image} in /proc/cmdline is not one of its kernels ({', '.join(kernels[:8]) or 'it has none'})"
 

@@ -56,6 +56,7 @@ RECOVERY_WORDS = frozenset(("single", "recovery", "nomodeset", "dis_ucode_ldr"))
 MAX_LENGTH = 2047
 # grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
 GENERATOR_TIMEOUT = 1200.0
+GENERATOR_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,9 @@ class Grub:
         paths = [DEFAULTS]
         if sources_drop_ins(self._host):
             names = [n for n in self._host.list_dir(DROP_INS) if n.endswith(".cfg") and not n.startswith(".")]
-            paths += [f"{DROP_INS}/{name}" for name in names if self._host.exists(f"{DROP_INS}/{name}")]
+            found = [f"{DROP_INS}/{name}" for name in names if self._host.exists(f"{DROP_INS}/{name}")]
+            # A link to /dev/null switches a drop-in off; sourcing it says nothing.
+            paths += [path for path in found if self._host.real_path(path) != os.devnull]
         return paths
 
     def _settings(self, sources: Mapping[str, FileState]) -> Settings:
@@ -377,10 +380,25 @@ class GenerateConfig(Action):
         self._former: FileState | None = None
 
     def apply(self, host: Host) -> None:
-        former = files.observe(host, CONFIG)
-        content = self._generate(host)
+        # Generating takes long; a package upgrade may install a kernel and write its entry meanwhile.
+        for _attempt in range(GENERATOR_ATTEMPTS):
+            former = files.observe(host, CONFIG)
+            content = self._generate(host)
+            if files.observe(host, CONFIG) == former:
+                break
         self._inspect(content.decode("utf-8", "surrogateescape"))
-        files.put(host, CONFIG, replace(former, content=content), lambda path: _check_script(host, path))
+
+        def validate(path: str) -> None:
+            _check_script(host, path)
+            if files.observe(host, CONFIG) != former:
+                raise PassthroughError(
+                    "file_changed_meanwhile",
+                    f"{CONFIG} was changed by somebody else while it was generated; their file was left alone.",
+                    "Run the module again when the other change (a package upgrade, update-grub) is complete.",
+                    path=CONFIG,
+                )
+
+        files.put(host, CONFIG, replace(former, content=content), validate)
         self._former = former
 
     def undo(self, host: Host) -> None:

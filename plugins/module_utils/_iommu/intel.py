@@ -70,6 +70,8 @@ class IntelVtd(Platform):
                 evidence += [f"it was built with {option}", "it drives no IOMMU unit"]
                 return x86.did_not_start(self.name, tuple(evidence), "DMAR")
             evidence.append("it was built without CONFIG_INTEL_IOMMU_DEFAULT_ON")
+        else:
+            evidence += ["it drives no IOMMU unit", "what it was built with is not known"]
         return Assessment(
             State.DISABLED_BY_DEFAULT,
             tuple(evidence),
@@ -78,7 +80,12 @@ class IntelVtd(Platform):
                 Blocker(
                     "iommu_disabled_by_default",
                     "error",
-                    f"The firmware offers {self.name}, but this kernel uses it only when it is told to.",
+                    f"The firmware offers {self.name}, but this kernel "
+                    + (
+                        "does not use it, most likely because it wants to be told to."
+                        if config is None
+                        else "uses it only when it is told to."
+                    ),
                     f"Set {recommended[0]} with kvm.passthrough.kernel_parameters, then reboot the host.",
                 ),
             ),

@@ -8,7 +8,9 @@ for unknown, so that a run without rights answers what it can.
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -95,11 +97,21 @@ class Machine:
     @cached_property
     def kernel_config(self) -> dict[str, str] | None:
         """The options the running kernel was built with (``CONFIG_PCI`` -> ``y``), or None when nothing says."""
+        text = self._own_config()
         for path in (f"/boot/config-{self.kernel}", f"/lib/modules/{self.kernel}/config"):
-            text = self.read(path)
-            if text is not None:
-                return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
-        return None
+            text = text or self.read(path)
+        return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE)) if text else None
+
+    def _own_config(self) -> str | None:
+        """What the kernel itself says (CONFIG_IKCONFIG_PROC): often all there is for one that somebody built."""
+        path = "/proc/config.gz"
+        if not self.host.exists(path):
+            return None
+        try:
+            return gzip.decompress(self.host.read_bytes(path)).decode("utf-8", "replace")
+        except (PassthroughError, OSError, EOFError, zlib.error):
+            self._note(path)
+            return None
 
     # -- firmware -----------------------------------------------------------------------------------------
 

@@ -163,14 +163,16 @@ def given(options: Mapping[str, Any], where: str) -> tuple[Hostdev, list[Problem
 def changed_to(wanted: Hostdev, present: Hostdev | None, *, exact: bool = False) -> Hostdev:
     """``present`` changed to what ``wanted`` says; for ``exact`` see :func:`element.combined`.
 
-    A device that the guest no longer gets loses what only a guest sees, and one that moves to another guest address
-    loses what belonged to the old one.
+    A device that the guest no longer gets loses what only a guest sees, one whose ROM is switched off loses the ROM's
+    other settings, and one that moves to another guest address loses what belonged to the old one.
     """
     result = combined(wanted, present, exact=exact)
     if present is None:
         return result
     if result.assigned is False:
         return replace(result, **{name: getattr(wanted, name) for name in GUEST_SIDE})
+    if wanted.rom_enabled is False:
+        result = replace(result, rom_bar=wanted.rom_bar, rom_file=wanted.rom_file)
     if wanted.multifunction is None and result.guest_address != present.guest_address:
         return replace(result, multifunction=None)
     return result

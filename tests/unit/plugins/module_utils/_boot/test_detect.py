@@ -101,6 +101,17 @@ def test_extlinux_only_without_a_sign_of_grub(on: GrubHost) -> None:
     assert "extlinux" in str(refused(on))
 
 
+def test_syslinux_writes_boot_image_too_but_with_the_initrd(on: GrubHost) -> None:
+    kernel = "BOOT_IMAGE=/boot/vmlinuz-6.1.0-13-amd64"
+    on.write("/proc/cmdline", f"{kernel} initrd=/boot/initrd.img-6.1.0-13-amd64 root=/dev/vda1 quiet\n")
+    error = refused(on)
+    assert error.code == "bootloader_unproved"
+    assert "initrd=" in str(error)
+    on.write("/boot/extlinux/extlinux.conf", "label l0\n")
+    for wanted in ("auto", "grub"):
+        assert "extlinux" in str(refused(on, wanted))
+
+
 def test_transactional_update_needs_a_read_only_root(on: GrubHost) -> None:
     on.write("/usr/sbin/transactional-update", "", 0o755)
     on.write("/proc/self/mounts", "none /proc proc ro 0 0\n/dev/vda / btrfs rw,relatime 0 0\n")

@@ -224,6 +224,20 @@ def test_drop_ins_count_only_where_the_generator_reads_them(tmp_path: Path) -> N
     assert "iommu" not in on.read(f"{DEFAULTS}.d/a.cfg")
 
 
+def test_a_drop_in_that_was_switched_off_says_nothing(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, **UBUNTU)
+    drop_in = on.path(f"{DEFAULTS}.d/50-cloudimg-settings.cfg")
+    drop_in.unlink()
+    drop_in.symlink_to("/dev/null")
+    on.path("/dev").mkdir()
+    os.mkfifo(on.path("/dev/null"))  # like the real one no regular file
+    on.update_grub()
+    on.reboot()
+    assert run(on, ["iommu=pt"])["configured"]["after"]["normal"] == "quiet splash iommu=pt crashkernel=512M-:192M"
+    assert os.readlink(drop_in) == "/dev/null"
+    assert not run(on, ["iommu=pt"])["changed"]
+
+
 def test_owner_and_mode_of_the_files_are_kept(debian: GrubHost) -> None:
     debian.path(DEFAULTS).chmod(0o640)
     debian.path(CONFIG).chmod(0o400)
@@ -477,6 +491,42 @@ def test_a_failing_generator_leaves_everything_as_it_was(
     assert not debian.path(STATE).exists()
     debian.intercept = None
     assert run(debian, ["intel_iommu=on"])["changed"]
+
+
+def test_a_kernel_that_is_installed_meanwhile_keeps_its_entry(debian: GrubHost) -> None:
+    generated = 0
+
+    def answer(output: str) -> Completed:
+        nonlocal generated
+        generated += 1
+        debian._generate(["-o", output])
+        if generated == 1:
+            debian.write("/boot/vmlinuz-6.1.0-14-amd64", "new")
+            debian.update_grub()
+        return Completed(("grub-mkconfig",), 0, "", "")
+
+    debian.intercept = _generator(answer)
+    assert run(debian, ["iommu=pt"])["changed"]
+    debian.intercept = None
+    entries = [entry for entry in boot_entries(debian.read(CONFIG)) if entry.is_generated]
+    assert {entry.kernel for entry in entries} >= {"/boot/vmlinuz-6.1.0-14-amd64"}
+    assert not run(debian, ["iommu=pt"])["changed"]
+
+
+def test_a_grub_cfg_that_changes_all_the_time_is_left_alone(debian: GrubHost) -> None:
+    written: list[str] = []
+
+    def answer(output: str) -> Completed:
+        debian._generate(["-o", output])
+        written.append(f"{debian.read(CONFIG)}# {len(written)}\n")
+        debian.write(CONFIG, written[-1])
+        return Completed(("grub-mkconfig",), 0, "", "")
+
+    debian.intercept = _generator(answer)
+    with pytest.raises(PassthroughError) as caught:
+        run(debian, ["iommu=pt"])
+    assert caught.value.code == "file_changed_meanwhile"
+    assert (debian.read(CONFIG), debian.read(DEFAULTS)) == (written[-1], DEBIAN_13)
 
 
 def test_a_script_check_that_fails_keeps_the_old_configuration(debian: GrubHost) -> None:

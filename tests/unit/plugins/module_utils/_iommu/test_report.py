@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_what_the_kernel_was_built_with(tree: SysfsTree, config: str, state: str
     result = report(tree)
     assert result["state"] == state
     assert result["recommended_parameters"] == (["intel_iommu=on"] if state == "disabled_by_default" else [])
+    if state == "disabled_by_default":
+        assert "uses it only when it is told to" in result["blockers"][0]["message"]
+
+
+def test_a_kernel_somebody_built_says_itself_how(tree: SysfsTree) -> None:
+    tree.add_vtd(active=False).write(f"/boot/config-{tree.kernel}", "CONFIG_INTEL_IOMMU=y\n")
+    tree.write("/proc/config.gz", gzip.compress(b"# CONFIG_INTEL_IOMMU is not set\n"))
+    assert report(tree)["state"] == "unsupported"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b cut off", gzip.compress(bytes(99))[:-9]])
+def test_a_kernel_of_which_nothing_says_how_it_was_built(tree: SysfsTree, content: bytes | None) -> None:
+    tree.add_vtd(active=False)
+    if content is not None:
+        tree.write("/proc/config.gz", content)
+    result = report(tree)
+    assert result["recommended_parameters"] == ["intel_iommu=on"]
+    assert "what it was built with is not known" in result["evidence"]
+    assert "most likely" in result["blockers"][0]["message"]
 
 
 def test_amd_active(tree: SysfsTree) -> None:
