@@ -19,8 +19,6 @@ grub.cfg is generated beside the real one, every entry in it is inspected, and o
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -408,25 +406,19 @@ class GenerateConfig(Action):
     @staticmethod
     def _generate(host: Host) -> bytes:
         """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
-        os.makedirs(host.path("/run"), exist_ok=True)
-        directory = tempfile.mkdtemp(prefix="kvm-passthrough-grub-", dir=host.path("/run"))
-        try:
-            output = os.path.join(directory, "grub.cfg")
+        with host.temporary_directory("grub") as directory:
+            output = f"{directory}/grub.cfg"
             # Titles of entries are translated, and GRUB_DEFAULT may name one: generate them in the system's own
             # language, as an update-grub at a kernel upgrade does.
-            argv = ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}", GENERATOR, "-o", output]
-            done = host.run(argv, timeout=GENERATOR_TIMEOUT)
-            try:
-                with open(output, "rb") as stream:
-                    return stream.read()
-            except FileNotFoundError as error:
+            language = ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}"]
+            done = host.run([*language, GENERATOR, "-o", host.path(output)], timeout=GENERATOR_TIMEOUT)
+            if not host.exists(output):
                 raise PassthroughError(
                     "generator_failed",
                     f"{GENERATOR} ended without an error, but wrote no file. It printed: {done.stderr.strip()[-1000:]}",
                     "Run update-grub by hand and look at what it says.",
-                ) from error
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+                )
+            return host.read_bytes(output)
 
     def _inspect(self, text: str) -> None:
         """See that what was generated boots something, with what is wanted.

@@ -12,10 +12,12 @@ import contextlib
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, NoReturn, Optional
 
@@ -251,6 +253,19 @@ class Host:
                 value=value.strip(),
                 errno=errno.errorcode.get(answer, str(answer)),
             )
+
+    @contextlib.contextmanager
+    def temporary_directory(self, purpose: str) -> Iterator[str]:
+        """A new directory in ``/run`` for this process only, as the machine sees it; removed with all that is in it.
+
+        What a crash leaves there is gone at the next boot.
+        """
+        os.makedirs(self.path("/run"), exist_ok=True)
+        directory = tempfile.mkdtemp(prefix=f"kvm-passthrough-{purpose}-", dir=self.path("/run"))
+        try:
+            yield f"/run/{os.path.basename(directory)}"
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     # -- commands ----------------------------------------------------------------------------------------
 

@@ -421,3 +421,17 @@ def test_commands_go_through_the_runner_that_was_given(tmp_path: Path) -> None:
 
 def test_the_time_is_utc_in_whole_seconds() -> None:
     assert Host(clock=lambda: 86_400.9).now() == "1970-01-02T00:00:00Z"
+
+
+def test_a_temporary_directory_is_gone_afterwards_whatever_happens(tmp_path: Path) -> None:
+    host = Host(str(tmp_path))
+
+    def fail_with_it() -> None:
+        with host.temporary_directory("test") as directory:
+            assert directory.startswith("/run/kvm-passthrough-test-")
+            Path(host.path(f"{directory}/file")).write_text("x")
+            raise RuntimeError("odd")
+
+    with pytest.raises(RuntimeError, match="odd"):
+        fail_with_it()
+    assert host.list_dir("/run") == []
