@@ -71,6 +71,7 @@ def run_subprocess(argv: Sequence[str], timeout: float, stdin: str | None) -> Co
     when its time is up, and do not go on writing while the caller already undoes things.
     """
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", "PATH": ":".join(SEARCH_PATH)}
+    # pylint: disable-next=ansible-bad-function  # AnsibleModule, whose run_command it is, is not for here
     process = subprocess.Popen(
         list(argv),
         stdin=subprocess.PIPE,
