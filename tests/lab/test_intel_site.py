@@ -45,6 +45,12 @@ def test_check_mode_of_site_predicts_each_stage(fresh_host: lab.Machine) -> None
     assert any(task.changed for task in happened.of("domain_hostdevs"))
     assert fresh_host.guest_pci_list("guest2")
 
+    # The guest runs now, and what it has is not taken away from under it.
+    taken = ansible.module("vfio_devices", {"devices": ["0000:01:10.0"], "state": "released"})
+    assert taken.status == "failed"
+    assert [problem["code"] for problem in taken.result["problems"]] == ["in_use_by_domain"]
+    assert "guest2" in taken.result["msg"]
+
     for check in (True, False):
         again = _good(ansible.playbook("site", *no_reboot, check=check))
         assert [task.task for task in again.tasks if task.changed] == []

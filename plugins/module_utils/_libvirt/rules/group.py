@@ -45,7 +45,7 @@ def group_complete(context: Context) -> Iterator[Problem]:
         held = [mate for mate in _undeclared(context, group) if mate.address not in siblings and not _given_up(mate)]
         if held:
             yield subject.problem(
-                "group_incomplete",
+                "group_not_viable",
                 f"IOMMU group {group} of the device also has {_listed(held)}, held by "
                 f"{', '.join(sorted({str(mate.driver) for mate in held}))} of the host; the domain would not start.",
                 _remedy(held) + " Or bind them to vfio-pci with kvm.passthrough.vfio_devices.",

@@ -19,7 +19,7 @@ def not_in_another(context: Context) -> Iterator[Problem]:
         for other in context.others:
             if subject.source in other.live:
                 yield subject.problem(
-                    "device_in_use_by_domain",
+                    "in_use_by_domain",
                     f"the domain {other.name} is running with this device.",
                     f"Shut {other.name} down and remove the device from it, or choose another device.",
                     domain=other.name,

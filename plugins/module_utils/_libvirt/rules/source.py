@@ -46,7 +46,7 @@ def endpoint(context: Context) -> Iterator[Problem]:
         device = context.device(subject.source)
         if device is not None and device.is_bridge:
             yield subject.problem(
-                "device_is_bridge",
+                "bridge",
                 f"the device is a PCI bridge (class {device.pci_class:06x}), and VFIO cannot give a bridge to a guest.",
                 "Name the devices behind the bridge.",
             )
@@ -61,7 +61,7 @@ def no_vfs(context: Context) -> Iterator[Problem]:
         device = context.device(subject.source)
         if device is not None and device.sriov_numvfs:
             yield subject.problem(
-                "device_has_vfs",
+                "has_vfs",
                 f"the device is a PF with {device.sriov_numvfs} enabled VFs, which vanish when the host loses it.",
                 "Give away VFs instead, or set the number of its VFs to 0 first.",
                 vfs=[str(address) for address in device.vfs],

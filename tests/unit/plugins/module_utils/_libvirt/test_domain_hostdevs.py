@@ -324,9 +324,9 @@ def test_all_problems_of_the_rules_at_once(bench: Bench) -> None:
     assert [problem.code for problem in error.problems] == [
         "duplicate_device",
         "boot_order_conflict",
-        "device_is_bridge",
+        "bridge",
         "functions_undeclared",
-        "group_incomplete",
+        "group_not_viable",
         "device_not_bound",
     ]
 

@@ -82,7 +82,7 @@ def test_all_problems_are_found_at_once(check: Check) -> None:
         "guest_address_impossible",
         "boot_order_conflict",
         "zpci_unsupported",
-        "device_is_bridge",
+        "bridge",
         "device_not_bound",
     ]
 
@@ -319,13 +319,13 @@ def test_a_device_has_to_exist(check: Check) -> None:
 
 def test_a_bridge_cannot_be_given_away(check: Check) -> None:
     problem = one(check({BRIDGE: {}}))
-    assert problem.code == "device_is_bridge"
+    assert problem.code == "bridge"
     assert "class 060400" in problem.message
 
 
 def test_a_pf_with_vfs_stays(check: Check, tree: SysfsTree) -> None:
     problem = one(check({PF: {}}))
-    assert problem.code == "device_has_vfs"
+    assert problem.code == "has_vfs"
     assert problem.details["vfs"] == ["0000:0a:10.0", "0000:0a:10.2"]
     assert check({"0000:0a:10.0": {}}) == []
     tree.set_attribute(PF, "sriov_numvfs", "0")
@@ -376,7 +376,7 @@ def test_functions_in_groups_of_their_own_are_devices_of_their_own(check: Check,
 
 def test_the_group_is_complete(check: Check, tree: SysfsTree) -> None:
     problem = one(check({PAIR[0]: {}}))
-    assert problem.code == "group_incomplete"
+    assert problem.code == "group_not_viable"
     assert f"IOMMU group 6 of the device also has {PAIR[1]}, held by snd of the host" in problem.message
     assert "0000:05:00.0" not in problem.text  # a bridge does not count
     assert check({PAIR[0]: {}, PAIR[1]: {"assigned": False}}) == []
@@ -416,7 +416,7 @@ def test_another_domain_has_the_device(check: Check) -> None:
     assert problem.code == "device_in_other_domain"
     assert problem.details["domain"] == "db01"
     problem = one(check({NIC: {}}, others=(on,)))
-    assert problem.code == "device_in_use_by_domain"
+    assert problem.code == "in_use_by_domain"
     assert problem.text == (
         f"hostdevs[0] ({NIC}): the domain db02 is running with this device. "
         "Shut db02 down and remove the device from it, or choose another device."
