@@ -51,6 +51,8 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
     refused(
         "vfio_devices", {"devices": ["02:00.0"]}, "group_not_viable", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3"
     )
+    # What is no endpoint: the root port above the network card.
+    refused("vfio_devices", {"devices": ["00:04.0"]}, "bridge", "0000:00:04.0")
     # Two wrongs are reported together.
     refused("vfio_devices", {"devices": [root_disk, ssh_card]}, "boot_disk", "management_network")
 
