@@ -8,14 +8,12 @@ from typing import Any
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .._iommu.groups import read_group
 from .._pci.address import PciAddress
 from .._pci.device import PciDevice
 from .._pci.selector import Selector, parse_all, read_count, read_index, select_all
-from .group import mates
-from .guards.base import Finding, GuardContext
-from .guards.registry import check_device
+from .guards.base import GuardContext
 from .memory import recalling_bus
+from .verdict import is_assignable, obstacles
 
 
 def devices_report(host: Host, devices: Any, count: Any = None, index: Any = None) -> dict[str, Any]:
@@ -53,9 +51,7 @@ def describe(device: PciDevice, context: GuardContext) -> dict[str, Any]:
 
     :raises PassthroughError: ``device_vanished`` when it is removed meanwhile
     """
-    bus = context.bus
     findings = obstacles(device, context)
-    certain = [finding for finding in findings if finding.certain]
     siblings = [address for address in device.siblings if address != device.address]
     return {
         "address": str(device.address),
@@ -71,9 +67,9 @@ def describe(device: PciDevice, context: GuardContext) -> dict[str, Any]:
         "class_name": device.class_name,
         "driver": device.driver,
         "driver_override": device.driver_override,
-        "assignable": not certain if certain or not findings else None,
-        "obstacles": [_as_result(finding) for finding in findings],
-        "iommu_group": None if device.iommu_group is None else read_group(bus, device.iommu_group).as_result(),
+        "assignable": is_assignable(findings),
+        "obstacles": [finding.as_result() for finding in findings],
+        "iommu_group": None if device.iommu_group is None else context.group(device.iommu_group).as_result(),
         "numa_node": device.numa_node,
         "is_bridge": device.is_bridge,
         "boot_vga": device.boot_vga,
@@ -96,17 +92,6 @@ def describe(device: PciDevice, context: GuardContext) -> dict[str, Any]:
     }
 
 
-def obstacles(device: PciDevice, context: GuardContext) -> list[Finding]:
-    """What stands against giving a device to a guest: every guard's findings for it and for its group mates.
-
-    Mates that may stay where they are (bridges) are no obstacle; the device itself being a bridge is one.
-    """
-    findings = check_device(device, context)
-    for mate in mates(device, context.bus):
-        findings += check_device(mate, context)
-    return findings
-
-
 def _with_defaults(selectors: list[Selector], count: Any, index: Any) -> list[Selector]:
     try:
         default_count = None if count is None else read_count(count)
@@ -117,19 +102,8 @@ def _with_defaults(selectors: list[Selector], count: Any, index: Any) -> list[Se
     return [selector.with_defaults(default_count, default_index) for selector in selectors]
 
 
-def _as_result(finding: Finding) -> dict[str, Any]:
-    return {
-        "code": finding.code,
-        "device": finding.device,
-        "message": finding.message,
-        "remedy": finding.remedy,
-        "forcible": finding.forcible,
-        "certain": finding.certain,
-    }
-
-
 def _line(device: PciDevice, info: dict[str, Any]) -> str:
     group = "no IOMMU group" if device.iommu_group is None else f"group {device.iommu_group}"
-    codes = list(dict.fromkeys(finding["code"] for finding in info["obstacles"]))
+    codes = list(dict.fromkeys(found["code"] for found in info["obstacles"] if found["severity"] == "error"))
     verdicts = {True: "assignable", False: f"not assignable ({', '.join(codes)})", None: "assignable is not known"}
     return f"{device.line}, {group}, {verdicts[info['assignable']]}"
