@@ -317,8 +317,7 @@ class VfioDevices:
     # -- what stands against it --------------------------------------------------------------------------
 
     def _refuse(self, observed: Observation) -> None:
-        problems: list[Problem] = []
-        problems += [finding.as_problem() for finding in observed.findings if self._request.heeds(finding)]
+        problems = [finding.as_problem() for finding in observed.findings if self._request.heeds(finding)]
         bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
         problems += unlisted_mates([transition.device for transition in bound], observed.bus)
         if any(transition.changes for transition in bound):

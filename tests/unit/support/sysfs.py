@@ -267,7 +267,7 @@ class SysfsTree:
     def add_keyboard(
         self, number: int, within: str, keys: str = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe"
     ) -> SysfsTree:
-        """Add an input device below the directory ``within``; it has the keys of a PC keyboard unless told otherwise."""
+        """Add an input device below the directory ``within``; it has a PC keyboard's keys unless told otherwise."""
         place = f"{within}/input/input{number}"
         self.write(f"{place}/name", f"Test Keyboard {number}\n").write(f"{place}/capabilities/key", f"{keys}\n")
         return self.link(f"/sys/class/input/input{number}", place)

@@ -33,6 +33,6 @@ class UsbInUse(Guard):
         if set(context.keyboards.names) == {name for other in leaving for name in context.keyboards.behind(other)}:
             labels = dict.fromkeys(context.keyboards.label(name) for name in lost)
             yield Reason(
-                f"The host has no keyboard but what leaves it with {device.address} ({', '.join(labels)}).",
+                f"Without {device.address} the host has no keyboard left (behind it: {', '.join(labels)}).",
                 "See to another way in (SSH, serial console), or plug a keyboard into another controller.",
             )

@@ -675,7 +675,7 @@ def behind(tree: SysfsTree, address: str) -> str:
 
 def test_the_only_keyboard(machine: Machine, usb: SysfsTree) -> None:
     usb.add_keyboard(3, behind(usb, USB))
-    assert "(Test Keyboard 3)" in machine.only(USB, "usb_in_use")
+    assert "behind it: Test Keyboard 3" in machine.only(USB, "usb_in_use")
     assert machine.findings(USB2) == []
     assert machine.findings(USB, Change.ASSIGN) == []  # whoever has it, it is not the host
 
