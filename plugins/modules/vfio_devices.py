@@ -20,7 +20,8 @@ description:
     touched; when a step fails, all devices are brought back to what they had.
   - >-
     A device is refused when the host cannot do without it. The reasons have codes, which are in RV(ignore:problems).
-    V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers;
+    V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers, or
+    that a program writes to its disk;
     V(management_network) that it carries an address, a default route or the SSH connection of the host, through
     whatever is stacked on its interface; V(console_display) that the host booted with it as its display;
     V(usb_in_use) that all keyboards of the host are behind it; V(in_use_by_domain) that a running virtual machine uses

@@ -206,6 +206,31 @@ def test_bcachefs(machine: Machine) -> None:
     assert machine.findings(DISK2) == []
 
 
+@pytest.mark.parametrize("flags", ["0100002", "0100001", "02100002"])
+def test_a_disk_that_a_program_writes_to(machine: Machine, flags: str) -> None:
+    """A guest's raw disk, Ceph: nothing is mounted, and nothing is stacked on it."""
+    machine.open_file(4711, "/dev/nvme0n1", "qemu\0-name\0guest=db\0")
+    machine.tree.write("/proc/4711/fdinfo/30", f"pos:\t0\nflags:\t{flags}\nmnt_id:\t25\n")
+    message = machine.only(DISK, "boot_disk")
+    assert "nvme0n1 behind 0000:02:00.0: open for writing by the running domain db (process 4711)" in message
+    assert machine.findings(DISK2) == []
+
+
+def test_a_partition_that_a_program_writes_to(machine: Machine) -> None:
+    machine.open_file(4711, f"/dev/{machine.partition('nvme0n1', 1, '259:1')}")
+    machine.tree.write("/proc/4711/fdinfo/30", "flags:\t0100002\n")
+    assert "open for writing by process 4711 (qemu-system-x86) (nvme0n1p1)" in machine.only(DISK, "boot_disk")
+
+
+@pytest.mark.parametrize("fdinfo", ["pos:\t0\nflags:\t0100000\n", "", None])
+def test_a_disk_that_a_program_reads_is_free(machine: Machine, fdinfo: Optional[str]) -> None:
+    """udev and monitoring look at every disk now and then; and a process may be gone by the time it is looked at."""
+    machine.open_file(4711, "/dev/nvme0n1")
+    if fdinfo is not None:
+        machine.tree.write("/proc/4711/fdinfo/30", fdinfo)
+    assert machine.findings(DISK) == []
+
+
 def test_loop_device_over_a_disk(machine: Machine) -> None:
     loop = machine.virtual("loop0", "7:0")
     machine.tree.write(f"/sys/class/block/{loop}/loop/backing_file", "/dev/nvme0n1\n")
@@ -451,6 +476,7 @@ def test_open_device(machine: Machine) -> None:
 def test_unreadable_process_evidence(machine: Machine) -> None:
     machine.tree.path("/proc/1/fd/0").unlink()
     assert machine.findings(NIC) == []  # no VFIO driver in its group, so nobody can have it open
+    assert machine.unknown(DISK) == ["boot_disk"]  # a program may write to it
     machine.tree.bind(NIC, "vfio-pci")
     assert machine.unknown(NIC) == ["in_use_by_domain"]
 
