@@ -103,7 +103,9 @@ def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     if made["held"] is not None:
         tree.path("/proc/4711/fd").mkdir(parents=True)
         tree.path("/proc/4711/fd/30").symlink_to(f"/dev/vfio/{made['held']}")
-    drivers: dict[str, list[str]] = dict.fromkeys(("e1000e", "vfio-pci", "mlx5_vfio_pci", "pci-stub", "pcieport"), [])
+    drivers: dict[str, list[str]] = {
+        name: [] for name in ("e1000e", "vfio-pci", "mlx5_vfio_pci", "pci-stub", "pcieport")
+    }
     address = {"ifname": f"eth{made['address']}", "addr_info": [{"local": "192.0.2.1", "scope": "global"}]}
     return FakeKernel(tree, drivers, addresses=[address])
 
