@@ -20,6 +20,7 @@ from ..._iommu.platform import State
 from ..._iommu.vfio import unsafe_interrupts_allowed
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
+from ..framebuffers import boot_framebuffers
 from ..holders import Holders, Processes
 from ..keyboards import Keyboards
 from ..network import Network
@@ -145,6 +146,14 @@ class GuardContext:
     def processes(self) -> Processes:
         """The processes of the host."""
         return Processes(self.host)
+
+    @cached_property
+    def framebuffers(self) -> dict[PciAddress, str]:
+        """The PCI functions in whose memory the firmware's framebuffer is.
+
+        :raises EvidenceMissing: when that cannot be read
+        """
+        return boot_framebuffers(self.host)
 
     @cached_property
     def keyboards(self) -> Keyboards:

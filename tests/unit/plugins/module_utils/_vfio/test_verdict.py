@@ -71,7 +71,9 @@ HOST = st.fixed_dictionaries(
 def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     """A machine with up to five functions on two buses, some of which it uses."""
     tree = SysfsTree(folder)
-    tree.write("/proc/swaps", "Filename\n").write("/proc/self/mountinfo", "").link("/proc/1/fd/0", "/dev/null")
+    tree.write("/proc/iomem", "").write("/proc/swaps", "Filename\n").write("/proc/self/mountinfo", "").link(
+        "/proc/1/fd/0", "/dev/null"
+    )
     tree.write("/proc/sys/kernel/arch", "aarch64\n" if made["smmu"] else "x86_64\n")
     if made["smmu"]:
         tree.write("/sys/class/iommu/smmu3.0x0/uevent", "")
