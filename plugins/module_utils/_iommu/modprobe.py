@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a kernel module from being loaded: the settings of modprobe, kernel parameters, a closed kernel.
+"""What decides how and whether a kernel module is loaded: modprobe's settings, kernel parameters, a closed kernel.
 
 Sources: modprobe.d(5), modprobe(8), libkmod/libkmod-config.c (folders, ``modprobe.blacklist=``);
 Documentation/admin-guide/kernel-parameters.txt (``module_blacklist=``) and kernel/module/main.c ``blacklisted``;
@@ -25,6 +25,8 @@ FOLDERS = (
 )
 MODULES_DISABLED = "/proc/sys/kernel/modules_disabled"
 
+_COMMANDS = ("blacklist", "install", "options")
+
 # What people give as the command of an "install" line so that nothing is loaded.
 _NOTHING = re.compile(r"(?:\S*/)?(?:true|false|nologin|:)(?:\s|;|$)|exit\b")
 
@@ -45,7 +47,7 @@ class Directive:
 
 @dataclass(frozen=True)
 class ModprobeSettings:
-    """The lines of modprobe's settings that forbid or replace the loading of modules."""
+    """The lines of modprobe's settings that forbid or replace the loading of modules, or give them options."""
 
     directives: tuple[Directive, ...] = ()
 
@@ -58,19 +60,30 @@ class ModprobeSettings:
         found = self._first("install", module)
         return found if found is not None and _NOTHING.match(found.argument) else None
 
+    def option(self, module: str, name: str) -> str | None:
+        """What an option of a module is going to be set to (the last one counts); empty for one without a value."""
+        found = None
+        for each in self.directives:
+            if each.command == "options" and each.concerns(module):
+                for word in each.argument.split():
+                    key, _equals, value = word.partition("=")
+                    if key.replace("-", "_") == name:
+                        found = value
+        return found
+
     def _first(self, command: str, module: str) -> Directive | None:
         return next((each for each in self.directives if each.command == command and each.concerns(module)), None)
 
 
 def parse(text: str, source: str) -> list[Directive]:
-    """The ``blacklist`` and ``install`` lines of a file; what cannot be read is skipped, as modprobe does.
+    """The ``blacklist``, ``install`` and ``options`` lines of a file; what cannot be read is skipped, as modprobe does.
 
     :param source: where the text is from, for messages
     """
     found = []
     for line in text.replace("\\\n", "").split("\n"):
         words = line.split(None, 2)
-        if line.startswith("#") or len(words) < 2 or words[0] not in ("blacklist", "install"):
+        if line.startswith("#") or len(words) < 2 or words[0] not in _COMMANDS:
             continue
         argument = words[2].strip() if len(words) > 2 else ""
         found.append(Directive(words[0], words[1].replace("-", "_"), argument, source))

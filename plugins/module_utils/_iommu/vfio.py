@@ -8,6 +8,7 @@ Sources: Documentation/driver-api/vfio.rst, Documentation/userspace-api/iommufd.
 from __future__ import annotations
 
 from .machine import Machine
+from .modprobe import ModprobeSettings
 
 MODULE = "vfio_pci"
 CONTAINER = "/dev/vfio/vfio"
@@ -18,18 +19,21 @@ BACK_ENDS = ("vfio_iommu_type1", "iommufd")
 """What can give a guest's memory to devices; each has the parameter ``allow_unsafe_interrupts``."""
 
 
-def module_parameter(machine: Machine, module: str, name: str) -> bool:
+def module_parameter(machine: Machine, settings: ModprobeSettings, module: str, name: str) -> bool:
     """Whether a switch of a module is on: as the module has it, else as it will have it once it is loaded."""
     running = machine.read(f"/sys/module/{module}/parameters/{name}")
     if running is not None:
         return running == "Y"
     given = machine.command_line.named(f"{module}.{name}")
-    return bool(given) and _is_true(given[-1].value)
+    if given:
+        return _is_true(given[-1].value)
+    option = settings.option(module, name)
+    return option is not None and _is_true(option or None)
 
 
-def unsafe_interrupts_allowed(machine: Machine) -> bool:
+def unsafe_interrupts_allowed(machine: Machine, settings: ModprobeSettings) -> bool:
     """Whether VFIO was told to do without interrupt remapping, now or as soon as it is loaded."""
-    return any(module_parameter(machine, module, UNSAFE_INTERRUPTS) for module in BACK_ENDS)
+    return any(module_parameter(machine, settings, module, UNSAFE_INTERRUPTS) for module in BACK_ENDS)
 
 
 def options(machine: Machine) -> dict[str, str]:

@@ -12,7 +12,7 @@ from .base import Context, Section
 def check_interrupt_remapping(context: Context) -> Section:
     """Whether interrupts are remapped, and whether VFIO was told to do without."""
     remapping = context.assessment.remapping
-    unsafe = unsafe_interrupts_allowed(context.machine)
+    unsafe = unsafe_interrupts_allowed(context.machine, context.modprobe)
     return Section(
         {
             "interrupt_remapping": {

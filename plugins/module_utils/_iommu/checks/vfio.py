@@ -20,11 +20,11 @@ def check_vfio(context: Context) -> Section:
     machine = context.machine
     pci = context.modules.state(vfio.MODULE)
     back_ends = {module: context.modules.state(module) for module in vfio.BACK_ENDS}
-    no_iommu = vfio.module_parameter(machine, "vfio", _NO_IOMMU)
+    no_iommu = vfio.module_parameter(machine, context.modprobe, "vfio", _NO_IOMMU)
     described = {
         module: {
             **state.as_result(),
-            "allow_unsafe_interrupts": vfio.module_parameter(machine, module, vfio.UNSAFE_INTERRUPTS),
+            "allow_unsafe_interrupts": vfio.module_parameter(machine, context.modprobe, module, vfio.UNSAFE_INTERRUPTS),
         }
         for module, state in back_ends.items()
     }

@@ -26,7 +26,8 @@ from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTr
             [("blacklist", "vfio_pci", "# not a comment")],
         ),
         ("install vfio-pci \\\n /bin/false\n", [("install", "vfio_pci", "/bin/false")]),
-        ("options vfio-pci ids=8086:10ca\nsoftdep igb pre: vfio-pci\nalias a vfio-pci\n", []),
+        ("softdep igb pre: vfio-pci\nalias a vfio-pci\n", []),
+        ("options vfio-pci ids=8086:10ca a=1\n", [("options", "vfio_pci", "ids=8086:10ca a=1")]),
         ("blacklist\ninstall vfio\nblacklisted vfio\n", [("install", "vfio", "")]),
     ],
 )
@@ -53,6 +54,14 @@ def test_commands_that_load_nothing(command: str, disables: bool) -> None:
     settings = ModprobeSettings(tuple(parse(f"install vfio-pci {command}", "x")))
     assert (settings.disabling("vfio_pci") is not None) is disables
     assert settings.blacklisting("vfio_pci") is None
+
+
+def test_of_an_option_that_is_given_twice_the_last_counts() -> None:
+    lines = "options vfio-pci disable-idle-d3=0 ids=1:2\noptions vfio_pci disable_idle_d3\noptions igb ids=3:4\n"
+    settings = ModprobeSettings(tuple(parse(lines, "x")))
+    assert settings.option("vfio_pci", "ids") == "1:2"
+    assert settings.option("vfio_pci", "disable_idle_d3") == ""
+    assert settings.option("vfio_pci", "disable_vga") is None
 
 
 def test_an_install_line_may_name_modules_by_a_pattern() -> None:
@@ -99,7 +108,7 @@ def test_what_the_kernel_itself_refuses(tree: SysfsTree, cmdline: str, disabled:
 @given(st.text(st.sampled_from("blacklist install vfio-pci#\\\n\t/bin/false")))
 def test_every_text_is_read(text: str) -> None:
     for directive in parse(text, "x"):
-        assert directive.command in ("blacklist", "install")
+        assert directive.command in ("blacklist", "install", "options")
         assert directive.module
         assert "-" not in directive.module
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.qemu_conf import ConfSyntaxError, Value, parse
+from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.qemu_conf import ConfSyntaxError, parse
 
 DISTRIBUTED = """\
 # Master configuration file for the QEMU driver.
@@ -78,10 +79,10 @@ BREAK = st.sampled_from(["", "\n", " \n ", "\r\n"])
 
 
 @st.composite
-def written(draw: st.DrawFn) -> tuple[dict[str, Value], str]:
+def written(draw: st.DrawFn) -> tuple[Mapping[str, object], str]:
     """Settings, and a file that has them."""
 
-    def text(value: Value) -> str:
+    def text(value: object) -> str:
         if isinstance(value, list):
             items = [draw(BREAK) + text(item) + draw(BREAK) for item in value]
             return f"[{','.join(items)}{draw(st.sampled_from(['', ','])) if items else ''}]"
@@ -96,7 +97,7 @@ def written(draw: st.DrawFn) -> tuple[dict[str, Value], str]:
 
 
 @given(written())
-def test_what_is_written_is_read(case: tuple[dict[str, Value], str]) -> None:
+def test_what_is_written_is_read(case: tuple[Mapping[str, object], str]) -> None:
     settings, text = case
     assert parse(text) == settings
 

@@ -281,11 +281,13 @@ def test_interrupt_remapping_of_intel(
     assert ("no_interrupt_remapping" in codes(result)) is (enabled is False)
 
 
-@pytest.mark.parametrize("how", ["parameter", "type1", "iommufd"])
+@pytest.mark.parametrize("how", ["parameter", "option", "type1", "iommufd"])
 def test_unsafe_interrupts_are_a_warning_once_they_are_allowed(tree: SysfsTree, how: str) -> None:
     active_vtd(tree).write("/proc/interrupts", NOT_REMAPPED)
     if how == "parameter":
         tree.set_cmdline("vfio_iommu_type1.allow-unsafe-interrupts=1")
+    elif how == "option":
+        tree.write("/etc/modprobe.d/vfio.conf", "options vfio-iommu-type1 allow_unsafe_interrupts=1\n")
     else:
         module = {"type1": "vfio_iommu_type1", "iommufd": "iommufd"}[how]
         tree.write(f"/sys/module/{module}/parameters/allow_unsafe_interrupts", "Y\n")

@@ -139,19 +139,26 @@ def test_a_missing_driver_is_told_once(tree: SysfsTree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameter", "cmdline", "expected"),
+    ("parameter", "cmdline", "option", "expected"),
     [
-        ("Y\n", "", True),
-        ("N\n", "vfio.enable_unsafe_noiommu_mode=1", False),  # somebody has switched it off since
-        (None, "vfio.enable_unsafe_noiommu_mode=1", True),
-        (None, "vfio.enable_unsafe_noiommu_mode", True),
-        (None, "vfio.enable_unsafe_noiommu_mode=", False),
-        (None, "vfio.enable_unsafe_noiommu_mode=1 vfio.enable-unsafe-noiommu-mode=off", False),
-        (None, "quiet", False),
+        ("Y\n", "", "", True),
+        ("N\n", "vfio.enable_unsafe_noiommu_mode=1", "=1", False),  # somebody has switched it off since
+        (None, "vfio.enable_unsafe_noiommu_mode=1", None, True),
+        (None, "vfio.enable_unsafe_noiommu_mode", None, True),
+        (None, "vfio.enable_unsafe_noiommu_mode=", None, False),
+        (None, "vfio.enable_unsafe_noiommu_mode=1 vfio.enable-unsafe-noiommu-mode=off", None, False),
+        (None, "quiet", None, False),
+        (None, "quiet", "=Y", True),
+        (None, "quiet", "", True),
+        (None, "quiet", "=0", False),
     ],
 )
-def test_the_mode_without_an_iommu(tree: SysfsTree, parameter: str | None, cmdline: str, expected: bool) -> None:
+def test_the_mode_without_an_iommu(
+    tree: SysfsTree, parameter: str | None, cmdline: str, option: str | None, expected: bool
+) -> None:
     active_vtd(tree).set_cmdline(cmdline)
+    if option is not None:
+        tree.write("/etc/modprobe.d/vfio.conf", f"options vfio enable_unsafe_noiommu_mode{option}\n")
     if parameter is not None:
         tree.write("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", parameter)
     result = report(tree)
