@@ -8,14 +8,15 @@ from ..machine import Machine
 from ..platform import Blocker
 from .base import Context, Section
 
-# The module of each processor extension (arch/x86/kvm/Makefile).
+# The module of each processor extension (arch/x86/kvm/Makefile); elsewhere KVM is one module, or built in.
 _MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+_KVM = "kvm"
 
 
 def check_virtualization(context: Context) -> Section:
     """The processor's virtualization extension, and KVM."""
     machine = context.machine
-    module = _MODULES.get(machine.virtualization_flag or "", "kvm")
+    module = _MODULES.get(machine.virtualization_flag or "", _KVM)
     loaded = context.modules.state(module).loaded
     return Section(
         {
@@ -41,6 +42,16 @@ def _kvm_blockers(machine: Machine, module: str, loaded: bool) -> list[Blocker]:
                 "The processor offers no hardware virtualization (neither vmx nor svm is among its flags), "
                 "so KVM cannot run guests here.",
                 "Switch on Intel VT-x or AMD SVM in the firmware setup; in a virtual machine, nested virtualization.",
+            )
+        ]
+    if module == _KVM:
+        return [
+            Blocker(
+                "no_kvm",
+                "warning",
+                "/dev/kvm is not there, so KVM cannot run guests now.",
+                "Load the module kvm. On Arm the kernel has to be started at EL2, which is the firmware's decision; "
+                "dmesg says (look for kvm).",
             )
         ]
     if loaded:
