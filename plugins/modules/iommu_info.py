@@ -13,7 +13,9 @@ version_added: "0.1.0"
 description:
   - Tells whether the IOMMU is active, switched off by a kernel parameter, left off by the kernel's default, or not
     offered by the firmware, with the evidence for it, and names the kernel parameters that this host needs.
-  - Lists everything else that stands against PCI passthrough on this host by code, with severity and remedy.
+  - Lists everything else that stands against PCI passthrough on this host by code, with severity and remedy. That is
+    the kernel's modules and what keeps them from being loaded, the parameters of the next boot, IBM Z's minimum
+    versions, and how systemd and C(qemu.conf) confine libvirt's daemon.
   - It goes by what firmware and kernel show, never by the name of the processor alone. It knows Intel VT-d and AMD-Vi.
     On other platforms the state is V(unknown), and it says so.
 author:
@@ -100,6 +102,8 @@ recommended_parameters:
     - Kernel parameters to set so that the IOMMU becomes active, for
       O(kvm.passthrough.kernel_parameters#module:present). Empty when none is needed or none would help.
     - When a parameter says other things besides, these are kept in the value.
+    - When the boot loader is set to them already and only the reboot is missing, they are still listed, as they are
+      set there. M(kvm.passthrough.kernel_parameters) then changes nothing and returns RV(ignore:reboot_required).
   returned: success
   type: list
   elements: str
@@ -118,6 +122,36 @@ running_parameters:
   type: list
   elements: str
   sample: [intel_iommu=on]
+configured_parameters:
+  description:
+    - The parameters that have to do with IOMMU, VFIO and KVM in the boot entry that starts the next kernel (the first
+      that is not for recovery), or null when it cannot be known. RV(bootloader.reason) then says why.
+  returned: success
+  type: list
+  elements: str
+  sample: [intel_iommu=on]
+bootloader:
+  description: The boot loader that started this host, as M(kvm.passthrough.kernel_parameters) finds it.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name, or null when it is none that this collection handles, or cannot be told.
+      type: str
+      sample: grub
+    evidence:
+      description: What it was concluded from.
+      type: list
+      elements: str
+      sample: ["/proc/cmdline has BOOT_IMAGE=/vmlinuz-6.1.0-28-amd64, a kernel of /boot/grub/grub.cfg"]
+    code:
+      description: The code of what stands against asking it, such as V(bootloader_unsupported), or null.
+      type: str
+      sample: null
+    reason:
+      description: The same in words, or null.
+      type: str
+      sample: null
 blockers:
   description: What stands against passthrough, errors first.
   returned: success
@@ -131,6 +165,12 @@ blockers:
           V(no_interrupt_remapping), V(unsafe_interrupts), V(reserved_region), V(contradicting_parameters),
           V(parameter_without_effect), V(vfio_pci_missing), V(kernel_modules_missing), V(no_virtualization) or
           V(no_kvm).
+        - Of the next boot, V(reboot_pending), V(iommu_off_after_reboot) or V(boot_entries_outdated).
+        - Of VFIO, V(vfio_back_end_missing), V(vfio_not_loadable), V(vfio_pci_blacklisted), V(noiommu_mode) or
+          V(acs_override).
+        - Of libvirt and QEMU, V(version_too_old), V(zpci_addresses_unreliable), V(daemon_hides_devices),
+          V(daemon_hides_modules), V(daemon_cannot_bind), V(daemon_cannot_raise_memlock), V(device_acl_incomplete) or
+          V(dynamic_ownership_off).
       type: str
     severity:
       description:
@@ -256,6 +296,11 @@ group_types:
   returned: success
   type: dict
   sample: {DMA-FQ: 15}
+default_domain_type:
+  description: The type that most groups have, or null without groups and before Linux 5.11.
+  returned: success
+  type: str
+  sample: DMA-FQ
 groups:
   description: The IOMMU groups.
   returned: when O(groups=true)
@@ -277,6 +322,11 @@ groups:
     viable:
       description: Whether VFIO could use the group as it is, since no driver of the host holds an endpoint in it.
       type: bool
+    isolated:
+      description:
+        - Whether all endpoints in the group are of one device (functions of one slot, or virtual functions of one), so
+          that no other device has to go to the same guest.
+      type: bool
     bound_to_host:
       description: The endpoints that drivers of the host hold, with C(address) and C(driver).
       type: list
@@ -285,29 +335,178 @@ groups:
       description: The reserved regions, with C(start), C(end) and C(type).
       type: list
       elements: dict
-vfio_pci:
-  description: The driver vfio-pci.
+vfio:
+  description: What the kernel has to hand devices to guests, and how it is set.
   returned: success
   type: dict
   contains:
-    loaded:
-      description: Whether it is at work.
+    pci:
+      description: The driver vfio-pci.
+      type: dict
+      contains:
+        loaded:
+          description: Whether it is at work.
+          type: bool
+        built_in:
+          description: Whether it is part of the kernel.
+          type: bool
+        available:
+          description: Whether the running kernel has it at all, or null when its list of modules is not there.
+          type: bool
+        blacklisted:
+          description: Whether modprobe's blacklist or the kernel parameter C(modprobe.blacklist) names it.
+          type: bool
+        options:
+          description: The options it runs with. Empty when it is not at work; the kernel does not show C(ids).
+          type: dict
+          sample: {disable_idle_d3: "N"}
+    type1:
+      description: The module vfio_iommu_type1, which gives a guest's memory to devices.
+      type: dict
+      contains:
+        loaded:
+          description: Whether it is at work.
+          type: bool
+        built_in:
+          description: Whether it is part of the kernel.
+          type: bool
+        available:
+          description: Whether the running kernel has it at all, or null when its list of modules is not there.
+          type: bool
+        allow_unsafe_interrupts:
+          description: Whether it was told to do without interrupt remapping.
+          type: bool
+    iommufd:
+      description: IOMMUFD, the newer interface for the same.
+      type: dict
+      contains:
+        loaded:
+          description: Whether it is at work.
+          type: bool
+        built_in:
+          description: Whether it is part of the kernel.
+          type: bool
+        available:
+          description: Whether the running kernel has it at all, or null when its list of modules is not there.
+          type: bool
+        allow_unsafe_interrupts:
+          description: Whether it was told to do without interrupt remapping.
+          type: bool
+        device:
+          description: Whether C(/dev/iommu) is there.
+          type: bool
+        vfio_device_files:
+          description:
+            - Whether VFIO devices have files of their own in C(/dev/vfio/devices), which IOMMUFD needs
+              (C(CONFIG_VFIO_DEVICE_CDEV), Linux 6.6), or null when nothing says.
+          type: bool
+    container:
+      description: Whether C(/dev/vfio/vfio) is there.
       type: bool
-    built_in:
-      description: Whether it is part of the kernel.
-      type: bool
-    available:
-      description: Whether the running kernel has it at all, or null when its list of modules is not there.
+    unsafe_noiommu_mode:
+      description: Whether VFIO was told to hand devices out without an IOMMU.
       type: bool
 kvm:
-  description: Whether C(/dev/kvm) is there.
+  description: KVM.
+  returned: success
+  type: dict
+  contains:
+    device:
+      description: Whether C(/dev/kvm) is there.
+      type: bool
+    module:
+      description: The module this processor needs.
+      type: str
+      sample: kvm_intel
+    loaded:
+      description: Whether that module is at work.
+      type: bool
+secure_boot:
+  description:
+    - Whether the host was started with Secure Boot in force (IBM Z - secure IPL), or null when that cannot be seen.
+    - It does not stand against passthrough, nor does RV(lockdown). What they refuse are modules without a signature
+      that the kernel trusts, such as some out-of-tree drivers.
   returned: success
   type: bool
+  sample: false
 lockdown:
   description: The kernel's lockdown mode (V(none), V(integrity), V(confidentiality)), or null when it has none.
   returned: success
   type: str
   sample: none
+versions:
+  description: The versions of what is installed. No daemon is asked.
+  returned: success
+  type: dict
+  contains:
+    kernel:
+      description: Of the running kernel.
+      type: str
+      sample: 6.1.0
+    libvirt:
+      description: Of libvirt, or null when it is not installed.
+      type: str
+      sample: 9.0.0
+    qemu:
+      description: Of the QEMU for this architecture, or null when it is not installed.
+      type: str
+      sample: 7.2.9
+libvirt:
+  description: How libvirt's daemon and its guests are confined.
+  returned: success
+  type: dict
+  contains:
+    daemons:
+      description:
+        - The units C(virtqemud.service) and C(libvirtd.service) where they are installed, running or not, or null when
+          systemd does not run the host.
+      type: list
+      elements: dict
+      contains:
+        unit:
+          description: The name of the unit.
+          type: str
+          sample: libvirtd.service
+        hides_modules:
+          description: Whether it has C(ProtectKernelModules).
+          type: bool
+        hides_devices:
+          description: Whether it has C(PrivateDevices).
+          type: bool
+        sysfs_is_read_only:
+          description: Whether it has C(ProtectKernelTunables).
+          type: bool
+        may_raise_limits:
+          description: Whether C(CAP_SYS_RESOURCE) is in its bounding set.
+          type: bool
+        memlock_limit:
+          description: How many bytes of memory it may lock (C(LimitMEMLOCK)), or null for no limit.
+          type: int
+          sample: 67108864
+    qemu_conf:
+      description:
+        - What C(/etc/libvirt/qemu.conf) sets of these, each null when it is not set there. Null when the file is not
+          there or cannot be read.
+      type: dict
+      contains:
+        user:
+          description: The user that QEMU runs as.
+          type: str
+        dynamic_ownership:
+          description: Whether libvirt gives the files of devices to that user.
+          type: bool
+        cgroup_device_acl:
+          description: The files in C(/dev) that every guest has, in place of libvirt's own list.
+          type: list
+          elements: str
+        cgroup_controllers:
+          description: The cgroup controllers libvirt uses.
+          type: list
+          elements: str
+        namespaces:
+          description: The namespaces that QEMU gets of its own.
+          type: list
+          elements: str
 unreadable:
   description: What is there but could not be read, most often for want of root rights.
   returned: success

@@ -210,6 +210,9 @@ devices:
         viable:
           description: Whether VFIO could use the group as it is, since no driver of the host holds an endpoint in it.
           type: bool
+        isolated:
+          description: Whether all endpoints in the group are of one device, so that no other has to go with it.
+          type: bool
         bound_to_host:
           description: The endpoints that drivers of the host hold, with C(address) and C(driver).
           type: list

@@ -25,13 +25,18 @@ BLOCKING_REGION = "direct"
 
 @dataclass(frozen=True)
 class Group:
-    """An IOMMU group at one moment. ``bound`` are the endpoints that drivers of the host hold, with the driver."""
+    """An IOMMU group at one moment.
+
+    ``bound`` are the endpoints that drivers of the host hold, with the driver. ``isolated`` says whether all endpoints
+    are of one device, so that no other device has to go where one of them goes.
+    """
 
     number: int
     type: str | None
     members: tuple[PciAddress, ...]
     regions: tuple[ReservedRegion, ...]
     bound: tuple[tuple[PciAddress, str], ...]
+    isolated: bool = True
 
     @property
     def is_viable(self) -> bool:
@@ -50,6 +55,7 @@ class Group:
             "type": self.type,
             "devices": [str(address) for address in self.members],
             "viable": self.is_viable,
+            "isolated": self.isolated,
             "bound_to_host": [{"address": str(address), "driver": driver} for address, driver in self.bound],
             "reserved_regions": [
                 {"start": f"0x{region.start:x}", "end": f"0x{region.end:x}", "type": region.type}
@@ -74,12 +80,42 @@ def read_group(bus: Bus, number: int) -> Group:
         driver = _host_driver(bus.device(address)) if address in bus else None
         if driver is not None:
             bound.append((address, driver))
-    return Group(number, bus.group_type(number), tuple(members), tuple(bus.reserved_regions(number)), tuple(bound))
+    return Group(
+        number,
+        bus.group_type(number),
+        tuple(members),
+        tuple(bus.reserved_regions(number)),
+        tuple(bound),
+        _isolated(bus, members),
+    )
 
 
 def read_groups(bus: Bus) -> list[Group]:
     """Every IOMMU group, by number."""
     return [read_group(bus, number) for number in bus.groups()]
+
+
+def _isolated(bus: Bus, members: list[PciAddress]) -> bool:
+    """Whether the endpoints of a group belong to one device: functions of one slot, or VFs of a function there.
+
+    Others are in a group with it when nothing between them keeps their transactions apart (PCIe ACS;
+    ``pci_device_group`` in drivers/iommu/iommu.c).
+    """
+    if len(members) < 2:
+        return True
+    slots = set()
+    for address in members:
+        if address not in bus:
+            continue
+        device = bus.device(address)
+        try:
+            if device.is_bridge:
+                continue
+        except PassthroughError:  # it vanished meanwhile
+            continue
+        owner = device.pf or address
+        slots.add((owner.domain, owner.bus, owner.slot))
+    return len(slots) < 2
 
 
 def _host_driver(device: PciDevice) -> str | None:

@@ -1,64 +1,56 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the kernel can hand devices to user space: the module vfio-pci, and how strict VFIO is.
+"""How strict VFIO is, and what its interfaces are.
 
-Sources: modules.builtin and modules.dep (Documentation/kbuild/kbuild.rst, depmod(8)).
+Sources: Documentation/driver-api/vfio.rst, Documentation/userspace-api/iommufd.rst, drivers/vfio/Kconfig.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from .machine import Machine
+from .modprobe import ModprobeSettings
 
 MODULE = "vfio_pci"
-DRIVER = "/sys/bus/pci/drivers/vfio-pci"
-UNSAFE_INTERRUPTS = (
-    "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-    "/sys/module/iommufd/parameters/allow_unsafe_interrupts",
-)
+CONTAINER = "/dev/vfio/vfio"
+DEVICES = "/dev/vfio/devices"
+IOMMUFD = "/dev/iommu"
+UNSAFE_INTERRUPTS = "allow_unsafe_interrupts"
+BACK_ENDS = ("vfio_iommu_type1", "iommufd")
+"""What can give a guest's memory to devices; each has the parameter ``allow_unsafe_interrupts``."""
 
 
-@dataclass(frozen=True)
-class VfioPci:
-    """The driver vfio-pci. ``available`` is None when the running kernel's list of modules is not there."""
-
-    loaded: bool
-    built_in: bool
-    available: bool | None
-
-    def as_result(self) -> dict[str, Any]:
-        """The state as JSON values."""
-        return {"loaded": self.loaded, "built_in": self.built_in, "available": self.available}
-
-
-def vfio_pci(machine: Machine) -> VfioPci:
-    """Whether vfio-pci is at work, part of the kernel, or could be loaded."""
-    loaded = machine.host.is_dir(DRIVER)
-    folder = f"/lib/modules/{machine.kernel}"
-    built_in = _lists(machine.read(f"{folder}/modules.builtin"))
-    if loaded or built_in:
-        return VfioPci(loaded, bool(built_in), True)
-    return VfioPci(False, False, _lists(machine.read(f"{folder}/modules.dep")))
+def module_parameter(machine: Machine, settings: ModprobeSettings, module: str, name: str) -> bool:
+    """Whether a switch of a module is on: as the module has it, else as it will have it once it is loaded."""
+    running = machine.read(f"/sys/module/{module}/parameters/{name}")
+    if running is not None:
+        return running == "Y"
+    given = machine.command_line.named(f"{module}.{name}")
+    if given:
+        return _is_true(given[-1].value)
+    option = settings.option(module, name)
+    return option is not None and _is_true(option or None)
 
 
-def unsafe_interrupts_allowed(machine: Machine) -> bool:
+def unsafe_interrupts_allowed(machine: Machine, settings: ModprobeSettings) -> bool:
     """Whether VFIO was told to do without interrupt remapping, now or as soon as it is loaded."""
-    if any(machine.read(path) == "Y" for path in UNSAFE_INTERRUPTS):
+    return any(module_parameter(machine, settings, module, UNSAFE_INTERRUPTS) for module in BACK_ENDS)
+
+
+def options(machine: Machine) -> dict[str, str]:
+    """The options vfio-pci runs with; empty when it is not at work. The kernel does not show ``ids``."""
+    folder = f"/sys/module/{MODULE}/parameters"
+    values = {name: machine.read(f"{folder}/{name}") for name in machine.host.list_dir(folder)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def has_device_files(machine: Machine) -> bool | None:
+    """Whether VFIO devices have files of their own for IOMMUFD (CONFIG_VFIO_DEVICE_CDEV); None when nothing says."""
+    if machine.host.is_dir(DEVICES):
         return True
-    keys = ("vfio_iommu_type1.allow_unsafe_interrupts", "iommufd.allow_unsafe_interrupts")
-    values = [parameter.value for key in keys for parameter in machine.command_line.named(key)]
-    # kstrtobool(): y, Y, t, T, 1, on; a parameter without value is true.
-    return any(value is None or value[:1] in "yYtT1" or value[:2].lower() == "on" for value in values)
+    config = machine.kernel_config
+    return None if config is None else config.get("CONFIG_VFIO_DEVICE_CDEV") == "y"
 
 
-def _lists(text: str | None) -> bool | None:
-    """Whether a list of module files (``kernel/drivers/vfio/pci/vfio-pci.ko.xz: …``) has the module."""
-    if text is None:
-        return None
-    for line in text.splitlines():
-        name = line.partition(":")[0].rpartition("/")[2].partition(".ko")[0]
-        if name.replace("-", "_") == MODULE:
-            return True
-    return False
+def _is_true(value: str | None) -> bool:
+    """What kstrtobool() of the kernel takes for true; a parameter without a value is."""
+    return value is None or value[:1] in ("y", "Y", "t", "T", "1") or value[:2].lower() == "on"

@@ -7,46 +7,19 @@ import gzip
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import (
+    NOT_REMAPPED,
+    REMAPPED,
+    active_vtd,
+    codes,
+    report,
+)
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import RESERVED_MSI, SysfsTree
-from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
-
-VFIO_KO = "kernel/drivers/vfio/pci/vfio-pci.ko.xz"
-REMAPPED = "  0:  9  IR-IO-APIC    2-edge  timer\n 24:  1  IR-PCI-MSIX-0000:01:00.0  0-edge  enp1s0\n"
-NOT_REMAPPED = "  0:  9  IO-APIC    2-edge  timer\n 24:  1  PCI-MSIX-0000:01:00.0  0-edge  IR-receiver\n"
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> SysfsTree:
-    """A host on which nothing stands against passthrough, but for the IOMMU, which each test adds."""
-    tree = SysfsTree(tmp_path)
-    tree.write("/proc/sys/kernel/arch", "x86_64\n").write("/dev/kvm", "").set_cpu()
-    tree.write("/sys/firmware/acpi/tables/FACP", b"FACP").write("/sys/firmware/acpi/tables/APIC", b"APIC")
-    tree.write("/proc/interrupts", NOT_REMAPPED)
-    return tree.add_modules(available=["kernel/fs/ext4/ext4.ko", VFIO_KO])
-
-
-def active_vtd(tree: SysfsTree) -> SysfsTree:
-    """VT-d at work: a unit, a group, remapped interrupts."""
-    tree.add_vtd().write("/proc/interrupts", REMAPPED)
-    return tree.add_device("01:00.0", ids="8086:10c9", pci_class=0x020000, driver="igb", group=1)
-
-
-def report(tree: SysfsTree, **arguments: Any) -> dict[str, Any]:
-    """The report, which has to leave the tree as it was."""
-    before = tree_hash(tree.root)
-    result = iommu_report(tree.host(), **arguments)
-    assert tree_hash(tree.root) == before
-    return result
-
-
-def codes(result: dict[str, Any]) -> list[str]:
-    return [blocker["code"] for blocker in result["blockers"]]
 
 
 def test_intel_active(tree: SysfsTree) -> None:
@@ -79,7 +52,7 @@ def test_intel_active(tree: SysfsTree) -> None:
     assert result["interrupt_remapping"]["enabled"] is True
     assert result["group_count"] == 1
     assert result["group_types"] == {"DMA": 1}
-    assert result["vfio_pci"] == {"loaded": False, "built_in": False, "available": True}
+    assert result["vfio"]["pci"]["available"] is True
     assert result["unreadable"] == []
     assert result["msg"] == (
         "The IOMMU (Intel VT-d) is active: 1 unit, 1 group, interrupt remapping on. Nothing stands against passthrough."
@@ -308,11 +281,13 @@ def test_interrupt_remapping_of_intel(
     assert ("no_interrupt_remapping" in codes(result)) is (enabled is False)
 
 
-@pytest.mark.parametrize("how", ["parameter", "type1", "iommufd"])
+@pytest.mark.parametrize("how", ["parameter", "option", "type1", "iommufd"])
 def test_unsafe_interrupts_are_a_warning_once_they_are_allowed(tree: SysfsTree, how: str) -> None:
     active_vtd(tree).write("/proc/interrupts", NOT_REMAPPED)
     if how == "parameter":
         tree.set_cmdline("vfio_iommu_type1.allow-unsafe-interrupts=1")
+    elif how == "option":
+        tree.write("/etc/modprobe.d/vfio.conf", "options vfio-iommu-type1 allow_unsafe_interrupts=1\n")
     else:
         module = {"type1": "vfio_iommu_type1", "iommufd": "iommufd"}[how]
         tree.write(f"/sys/module/{module}/parameters/allow_unsafe_interrupts", "Y\n")
@@ -364,50 +339,6 @@ def test_an_active_iommu_without_groups(tree: SysfsTree) -> None:
     assert codes(report(tree)) == ["no_iommu_groups"]
 
 
-@pytest.mark.parametrize(
-    ("prepare", "expected", "blocker"),
-    [
-        (lambda tree: tree.add_driver("vfio-pci"), {"loaded": True, "built_in": False, "available": True}, None),
-        (
-            lambda tree: tree.add_modules(builtin=["kernel/drivers/vfio/pci/vfio-pci.ko"]),
-            {"loaded": False, "built_in": True, "available": True},
-            None,
-        ),
-        (
-            lambda tree: tree.add_modules(available=["kernel/drivers/vfio/pci/mlx5/mlx5-vfio-pci.ko"]),
-            {"loaded": False, "built_in": False, "available": False},
-            "vfio_pci_missing",
-        ),
-        (
-            lambda tree: tree.path(f"/lib/modules/{tree.kernel}").rename(tree.path("/lib/modules/newer")),
-            {"loaded": False, "built_in": False, "available": None},
-            "kernel_modules_missing",
-        ),
-    ],
-)
-def test_vfio_pci(tree: SysfsTree, prepare: Any, expected: dict[str, Any], blocker: str | None) -> None:
-    active_vtd(tree)
-    prepare(tree)
-    result = report(tree)
-    assert result["vfio_pci"] == expected
-    assert codes(result) == ([] if blocker is None else [blocker])
-
-
-@pytest.mark.parametrize(
-    ("flags", "blocker", "severity"), [("fpu", "no_virtualization", "error"), ("fpu vmx", "no_kvm", "warning")]
-)
-def test_kvm(tree: SysfsTree, flags: str, blocker: str, severity: str) -> None:
-    active_vtd(tree).set_cpu(flags=flags).path("/dev/kvm").unlink()
-    result = report(tree)
-    assert result["kvm"] is False
-    assert [(found["code"], found["severity"]) for found in result["blockers"]] == [(blocker, severity)]
-
-
-def test_lockdown(tree: SysfsTree) -> None:
-    tree.write("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
-    assert report(tree)["lockdown"] == "integrity"
-
-
 def test_what_cannot_be_read_is_named_and_the_rest_is_answered(tree: SysfsTree) -> None:
     active_vtd(tree)
     # A directory in a file's place cannot be read by anybody, whoever runs the tests.
@@ -436,3 +367,30 @@ def test_an_empty_machine(tmp_path: Path) -> None:
     assert result["state"] == "unknown"
     assert result["kernel"] is None
     assert result["group_count"] == 0
+
+
+def test_a_host_is_asked_by_few_programs(tree: SysfsTree) -> None:
+    """Each of them costs; all that a host can have are installed here."""
+    active_vtd(tree).path("/run/systemd/system").mkdir(parents=True)
+    for program in ("/usr/bin/systemctl", "/usr/sbin/virtqemud", "/usr/bin/virsh", "/usr/bin/qemu-system-x86_64"):
+        tree.write(program, "").path(program).chmod(0o755)
+    asked: list[str] = []
+
+    def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
+        asked.append(argv[0].rpartition("/")[2])
+        assert timeout <= 30
+        return Completed(tuple(argv), 0, "", "")
+
+    report(tree, tree.host(runner=run))
+    assert sorted(asked) == ["qemu-system-x86_64", "systemctl", "virtqemud"]
+
+
+def test_errors_are_told_before_warnings(tree: SysfsTree) -> None:
+    active_vtd(tree).add_modules(available=[]).set_cmdline("pcie_acs_override=downstream")
+    tree.write("/proc/interrupts", NOT_REMAPPED).path("/dev/kvm").unlink()
+    result = report(tree)
+    assert result["msg"] == (
+        "The IOMMU (Intel VT-d) is active: 1 unit, 1 group, interrupt remapping off. Passthrough is not possible: "
+        "no_interrupt_remapping, vfio_pci_missing. Look at: acs_override, no_kvm."
+    )
+    assert [each["severity"] for each in result["blockers"]] == ["error", "error", "warning", "warning"]

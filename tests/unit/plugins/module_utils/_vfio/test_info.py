@@ -84,6 +84,7 @@ def test_everything_about_a_virtual_function(tree: SysfsTree) -> None:
                 "type": "DMA",
                 "devices": ["0000:01:10.2"],
                 "viable": False,
+                "isolated": True,
                 "bound_to_host": [{"address": "0000:01:10.2", "driver": "igbvf"}],
                 "reserved_regions": [{"start": "0xfee00000", "end": "0xfeefffff", "type": "msi"}],
             },

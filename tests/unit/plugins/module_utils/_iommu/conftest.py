@@ -1,0 +1,17 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import ready_host
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SysfsTree:
+    """A host on which nothing stands against passthrough, but for the IOMMU, which each test adds."""
+    return ready_host(tmp_path)
