@@ -63,7 +63,7 @@ def iommu_report(host: Host, with_groups: bool = False) -> dict[str, Any]:
         "cpu": {
             "vendor": machine.cpu_vendor,
             "virtualization": machine.virtualization_flag,
-            "is_virtual_machine": "hypervisor" in machine.cpu_flags,
+            "is_virtual_machine": machine.is_virtual_machine,
         },
         "firmware": {
             "acpi": machine.acpi_tables is not None,
@@ -160,14 +160,13 @@ def _remapping_blockers(assessment: Assessment, unsafe: bool) -> list[Blocker]:
             "error",
             f"Interrupt remapping is off ({why}). VFIO refuses devices without it, since a guest could send "
             "interrupts to the host.",
-            "Switch it on in the firmware setup (with x2APIC), and remove intremap=off and nointremap from the "
-            "kernel's parameters. Only when all guests are trusted: set vfio_iommu_type1.allow_unsafe_interrupts=1.",
+            assessment.remapping.remedy,
         )
     ]
 
 
 def _group_blockers(assessment: Assessment, groups: list[Group]) -> list[Blocker]:
-    if assessment.state is State.ACTIVE and not groups:
+    if assessment.state is State.ACTIVE and assessment.groups_complete and not groups:
         return [
             Blocker(
                 "no_iommu_groups",
@@ -221,14 +220,16 @@ def _vfio_blockers(machine: Machine, vfio: VfioPci) -> list[Blocker]:
 def _kvm_blockers(machine: Machine) -> list[Blocker]:
     if machine.has_kvm:
         return []
-    if machine.cpu_flags and machine.virtualization_flag is None:
+    on_x86 = bool(machine.cpu_flags)
+    if machine.lacks_virtualization:
+        flags = "neither vmx nor svm is among its flags" if on_x86 else "sie is not among its features"
+        where = "Switch on Intel VT-x or AMD SVM in the firmware setup; in" if on_x86 else "In"
         return [
             Blocker(
                 "no_virtualization",
                 "error",
-                "The processor offers no hardware virtualization (neither vmx nor svm is among its flags), "
-                "so KVM cannot run guests here.",
-                "Switch on Intel VT-x or AMD SVM in the firmware setup; in a virtual machine, nested virtualization.",
+                f"The processor offers no hardware virtualization ({flags}), so KVM cannot run guests here.",
+                f"{where} a virtual machine, nested virtualization has to be switched on by its host.",
             )
         ]
     return [
@@ -236,6 +237,9 @@ def _kvm_blockers(machine: Machine) -> list[Blocker]:
             "no_kvm",
             "warning",
             "/dev/kvm is not there, so KVM cannot run guests now.",
-            "Load the module kvm_intel or kvm_amd (on other architectures kvm); dmesg says what hinders it.",
+            "Load the module kvm_intel or kvm_amd; dmesg says what hinders it."
+            if on_x86
+            else "Load the module kvm. On Arm the kernel has to be started at EL2, which is the firmware's decision; "
+            "dmesg says (look for kvm).",
         )
     ]
