@@ -307,6 +307,10 @@ units:
       description: The extended features register (AMD-Vi).
       type: str
       sample: "0x29d3"
+    features2:
+      description: The second extended features register, where the kernel shows it (AMD-Vi).
+      type: str
+      sample: "0x0"
     interrupt_remapping:
       description: Whether the unit can remap interrupts (Intel VT-d).
       type: bool

@@ -62,7 +62,11 @@ class AmdVi(Platform):
         )
 
     def describe(self, unit: Unit) -> dict[str, Any]:
-        return {name: f"0x{unit.registers[name]}" for name in ("cap", "features") if name in unit.registers}
+        found = {"cap": f"0x{unit.registers['cap']}"} if "cap" in unit.registers else {}
+        # "29d3:0" since Linux 6.7, which shows the second register, too.
+        values = unit.registers.get("features", "").split(":")
+        found.update({name: f"0x{value}" for name, value in zip(("features", "features2"), values) if value})
+        return found
 
 
 def _firmware(machine: Machine) -> dict[str, Any]:

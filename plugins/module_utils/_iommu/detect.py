@@ -61,7 +61,7 @@ def _assess(machine: Machine) -> tuple[Platform | None, Assessment]:
 def _assess_xen() -> Assessment:
     return Assessment(
         State.UNKNOWN,
-        ("/proc/xen/capabilities has control_d: this is the control domain of a Xen hypervisor",),
+        ("this is the control domain of a Xen hypervisor (/proc/xen/capabilities or /sys/hypervisor/start_flags)",),
         blockers=(
             Blocker(
                 "xen_dom0",

@@ -208,8 +208,13 @@ class Machine:
 
     @cached_property
     def is_xen_dom0(self) -> bool:
-        """Whether this is the control domain of a Xen hypervisor, which then owns the IOMMU."""
-        return "control_d" in (self.host.attribute("/proc/xen/capabilities") or "")
+        """Whether this is the control domain of a Xen hypervisor, which then owns the IOMMU.
+
+        By xenfs where it is mounted, else by the kernel itself (Documentation/ABI/stable/sysfs-hypervisor-xen).
+        """
+        if "control_d" in (self.host.attribute("/proc/xen/capabilities") or ""):
+            return True
+        return self.host.attribute("/sys/hypervisor/start_flags/initdomain") == "1"
 
     @cached_property
     def is_virtual_machine(self) -> bool:

@@ -126,6 +126,7 @@ def _contradictions(machine: Machine) -> list[Blocker]:
         parameters.amd_iommu(line),
         parameters.iommu(line),
         parameters.interrupt_remapping(line),
+        parameters.identity(line, on_x86=bool(machine.cpu_flags)),
     ):
         if switch.contradicting:
             others = " ".join(parameter.text for parameter in switch.contradicting)

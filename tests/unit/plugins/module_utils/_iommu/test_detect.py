@@ -20,9 +20,17 @@ def tree(tmp_path: Path) -> SysfsTree:
     return tree.write("/sys/firmware/acpi/tables/FACP", b"FACP")
 
 
-@pytest.mark.parametrize(("capabilities", "is_dom0"), [("control_d\n", True), ("", False)])
-def test_the_control_domain_of_xen(tree: SysfsTree, capabilities: str, is_dom0: bool) -> None:
-    tree.write("/sys/hypervisor/type", "xen\n").write("/proc/xen/capabilities", capabilities)
+@pytest.mark.parametrize(
+    ("path", "content", "is_dom0"),
+    [
+        ("/proc/xen/capabilities", "control_d\n", True),
+        ("/proc/xen/capabilities", "", False),
+        ("/sys/hypervisor/start_flags/initdomain", "1\n", True),
+        ("/sys/hypervisor/start_flags/initdomain", "0\n", False),
+    ],
+)
+def test_the_control_domain_of_xen(tree: SysfsTree, path: str, content: str, is_dom0: bool) -> None:
+    tree.write("/sys/hypervisor/type", "xen\n").write(path, content)
     platform, assessment = assess(Machine(tree.host()))
     assert platform is None
     assert [blocker.code for blocker in assessment.blockers] == [

@@ -9,7 +9,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import dmar
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.firmware import FirmwareUnit, ReservedMemory
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
-from ansible_collections.kvm.passthrough.tests.unit.support.tables import mutilated
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_DMAR, mutilated
 
 
 def number(value: int, size: int) -> bytes:
@@ -65,6 +65,13 @@ def test_a_desktop_machine() -> None:
         ReservedMemory(0x7B800000, 0x7FFFFFFF, ("0000:00:02.0",)),
         ReservedMemory(0x79ABC000, 0x79ADBFFF, ("0000:00:14.0", "0000:00:1a.7")),
     )
+
+
+def test_an_emulated_machine() -> None:
+    found = dmar.parse(Q35_DMAR, nothing_behind)
+    assert found is not None
+    devices = tuple(f"0000:00:{name}" for name in ("00.0", "02.0", "03.0", "04.0", "05.0", "1f.0", "1f.2", "1f.3"))
+    assert found == dmar.Dmar(0, (FirmwareUnit("drhd", 0xFED90000, 0, devices, False),), ())
 
 
 def test_devices_behind_bridges() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import ivrs
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.firmware import FirmwareUnit, ReservedMemory
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
-from ansible_collections.kvm.passthrough.tests.unit.support.tables import mutilated
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_IVRS, mutilated
 
 
 def number(value: int, size: int) -> bytes:
@@ -56,6 +56,11 @@ def test_a_server_with_several_units_each_described_several_times() -> None:
         ReservedMemory(0x9000, 0x9000, ("0000:00:14.0",)),
         ReservedMemory(0x10000, 0x17FFF, ("0000:01:00.0-0000:01:1f.7",)),
     )
+
+
+def test_an_emulated_machine() -> None:
+    unit = FirmwareUnit("ivhd", 0xFED80000, 0, ("0000:00:01.0",))
+    assert ivrs.parse(Q35_IVRS) == ivrs.Ivrs(1, 0x2801, (unit,), ())
 
 
 @given(mutilated(SERVER))
