@@ -21,6 +21,8 @@ PLATFORMS: tuple[Platform, ...] = (IntelVtd(), AmdVi(), ArmSmmu(), IbmZ())
 # What the kernel names the units of other kinds, so that a person learns at least what was found.
 _OTHER_UNITS = {"virtio": "virtio-iommu, an IOMMU for virtual machines", "riscv-iommu": "the IOMMU of RISC-V"}
 
+_OTHER_TABLES = {"VIOT": "virtio-iommu, an IOMMU for virtual machines", "RIMT": "the IOMMU of RISC-V"}
+
 
 def detect(machine: Machine) -> Platform | None:
     """The kind of IOMMU with the strongest evidence, or None when this host is of no kind that is known here."""
@@ -49,7 +51,7 @@ def _assess(machine: Machine) -> tuple[Platform | None, Assessment]:
     platform = detect(machine)
     if platform is not None:
         return platform, platform.assess(machine)
-    if machine.units:
+    if machine.units or _other_tables(machine):
         return None, _assess_unknown(machine)
     if machine.architecture in x86.ARCHITECTURES:
         return None, x86.assess_undescribed(machine)
@@ -73,12 +75,19 @@ def _assess_xen() -> Assessment:
     )
 
 
+def _other_tables(machine: Machine) -> list[str]:
+    """The tables of the firmware that describe an IOMMU of a kind that is not known here."""
+    return [name for name in _OTHER_TABLES if name in (machine.acpi_tables or ())]
+
+
 def _assess_unknown(machine: Machine) -> Assessment:
     """What can be said of a host of no known kind: what there is to see, and that it is not understood."""
     groups = len(machine.bus.groups())
     names = [unit.name for unit in machine.units]
+    tables = _other_tables(machine)
     if machine.architecture in {name for platform in PLATFORMS for name in platform.architectures}:
-        reason = "the kernel drives IOMMU units of a kind this module does not know"
+        who = "the kernel drives IOMMU units" if names else "the kernel drives no IOMMU, and the firmware describes one"
+        reason = f"{who} of a kind this module does not know"
     else:
         reason = f"the architecture {machine.architecture or '(not known)'} is not one this module knows"
     evidence = [reason]
@@ -86,6 +95,7 @@ def _assess_unknown(machine: Machine) -> Assessment:
         evidence.append(f"units: {shortened(names)}")
     kinds = {text for prefix, text in _OTHER_UNITS.items() if any(name.startswith(prefix) for name in names)}
     evidence += [f"such names are those of {kind}" for kind in sorted(kinds)]
+    evidence += [f"the firmware has a {name} table, which describes {_OTHER_TABLES[name]}" for name in tables]
     evidence.append(f"the kernel has {count(groups, 'IOMMU group')}")
     return Assessment(
         State.UNKNOWN,

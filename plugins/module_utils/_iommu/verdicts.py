@@ -122,7 +122,7 @@ def firmware_hidden(evidence: tuple[str, ...]) -> Assessment:
                 "iommu_state_unknown",
                 "error",
                 "No IOMMU is active, and whether the firmware offers one cannot be seen.",
-                "Run the module on the host itself, not in a container, and see that the firmware has ACPI on.",
+                "Run the module as root and on the host itself, not in a container; on x86, see that ACPI is on.",
             ),
         ),
     )

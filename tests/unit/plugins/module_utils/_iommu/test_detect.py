@@ -77,3 +77,13 @@ def test_virtual_machines_without_a_flag_for_it(tmp_path: Path, vendor: str | No
 def test_an_x86_machine_with_a_vendor_and_without_the_flag_is_real(tree: SysfsTree) -> None:
     tree.write("/sys/class/dmi/id/sys_vendor", "QEMU\n")
     assert Machine(tree.host()).is_virtual_machine is False
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_firmware_that_describes_a_virtual_iommu(tree: SysfsTree, arch: str) -> None:
+    tree.write("/proc/sys/kernel/arch", arch).write("/sys/firmware/acpi/tables/VIOT", b"VIOT")
+    platform, assessment = assess(Machine(tree.host()))
+    assert platform is None
+    assert [blocker.code for blocker in assessment.blockers] == ["unknown_platform"]
+    assert "the kernel drives no IOMMU, and the firmware describes one" in assessment.evidence[0]
+    assert any("VIOT table, which describes virtio-iommu" in text for text in assessment.evidence)
