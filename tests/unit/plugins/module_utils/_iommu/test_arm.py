@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> SysfsTree:
     tree = SysfsTree(tmp_path).write("/proc/sys/kernel/arch", "aarch64\n").write("/dev/kvm", "")
     tree.write("/proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n\n")
     tree.write("/proc/interrupts", INTERRUPTS).write(f"/boot/config-{tree.kernel}", BUILT_IN)
-    tree.add_modules(available=["kernel/drivers/vfio/pci/vfio-pci.ko"])
+    tree.add_modules(available=[f"kernel/drivers/vfio/{name}.ko" for name in ("pci/vfio-pci", "vfio_iommu_type1")])
     tree.add_device("00:00.0", pci_class=0x060000)
     return tree.add_device("00:01.0", driver="virtio-pci")
 

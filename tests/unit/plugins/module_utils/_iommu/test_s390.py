@@ -28,7 +28,9 @@ CONFIG = "CONFIG_PCI=y\nCONFIG_S390_IOMMU=y\n"
 def tree(tmp_path: Path) -> SysfsTree:
     tree = SysfsTree(tmp_path).write("/proc/sys/kernel/arch", "s390x\n").write("/dev/kvm", "")
     tree.write("/proc/interrupts", "  3:  0  PCI-MSI  virtio0-config\n")
-    tree.add_modules(available=["kernel/drivers/vfio/pci/vfio-pci.ko"]).write(f"/boot/config-{tree.kernel}", CONFIG)
+    tree.add_modules(
+        available=[f"kernel/drivers/vfio/{name}.ko" for name in ("pci/vfio-pci", "vfio_iommu_type1")]
+    ).write(f"/boot/config-{tree.kernel}", CONFIG)
     return tree.write("/proc/cpuinfo", CPUINFO.format(features="sie", facilities="69 71 72"))
 
 
