@@ -16,8 +16,8 @@ description:
   - Lists everything else that stands against PCI passthrough on this host by code, with severity and remedy. That is
     the kernel's modules and what keeps them from being loaded, the parameters of the next boot, IBM Z's minimum
     versions, and how systemd and C(qemu.conf) confine libvirt's daemon.
-  - It goes by what firmware and kernel show, never by the name of the processor alone. It knows Intel VT-d and AMD-Vi.
-    On other platforms the state is V(unknown), and it says so.
+  - It goes by what firmware and kernel show, never by the name of the processor alone. It knows Intel VT-d, AMD-Vi, the
+    Arm SMMU and PCI on IBM Z. On other platforms the state is V(unknown), and it says so.
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 extends_documentation_fragment:
@@ -82,7 +82,9 @@ state:
   type: str
   sample: active
 platform:
-  description: The kind of IOMMU, V(intel_vtd) or V(amd_vi), or null when neither kernel nor firmware show its kind.
+  description:
+    - The kind of IOMMU, V(intel_vtd), V(amd_vi), V(arm_smmu) or V(ibm_z), or null when neither kernel nor firmware
+      show its kind.
   returned: success
   type: str
   sample: intel_vtd
@@ -161,7 +163,8 @@ blockers:
     code:
       description:
         - What it is. V(iommu_disabled_by_parameter), V(iommu_disabled_by_default), V(iommu_disabled_in_firmware),
-          V(iommu_unsupported), V(iommu_not_started), V(iommu_state_unknown), V(unknown_platform), V(no_iommu_groups),
+          V(iommu_unsupported), V(iommu_not_started), V(iommu_state_unknown), V(unknown_platform), V(xen_dom0),
+          V(no_pci_functions), V(pci_without_iommu), V(integrated_gpu_excluded), V(no_iommu_groups),
           V(no_interrupt_remapping), V(unsafe_interrupts), V(reserved_region), V(contradicting_parameters),
           V(parameter_without_effect), V(vfio_pci_missing), V(kernel_modules_missing), V(no_virtualization) or
           V(no_kvm).
@@ -206,7 +209,9 @@ cpu:
       type: str
       sample: GenuineIntel
     virtualization:
-      description: The flag of its virtualization extension, V(vmx) or V(svm), or null when it offers none.
+      description:
+        - The flag of its virtualization extension, V(vmx), V(svm) or V(sie), or null when it shows none. Arm
+          processors have no flag for it.
       type: str
       sample: vmx
     is_virtual_machine:
@@ -232,6 +237,76 @@ firmware:
     interrupt_remapping:
       description: Whether the DMAR table allows interrupt remapping, on Intel VT-d and when it can be read.
       type: bool
+    x2apic_opt_out:
+      description: Whether the DMAR table asks the kernel not to use x2APIC, on Intel VT-d and when it can be read.
+      type: bool
+    dma_protection:
+      description:
+        - Whether the firmware asks for, or supports, protection against the DMA of external devices. From the DMAR
+          table on Intel VT-d, from the IVRS table on AMD-Vi, when it can be read.
+      type: bool
+    ivrs_revision:
+      description: The revision of the IVRS table, on AMD-Vi and when it can be read.
+      type: int
+      sample: 2
+    ivrs_info:
+      description: The IVinfo field of the IVRS table, on AMD-Vi and when it can be read.
+      type: str
+      sample: "0x00203040"
+    device_tree:
+      description: Whether a device tree, and not ACPI, describes the host. On Arm.
+      type: bool
+    units:
+      description:
+        - The IOMMUs that the firmware describes, whether the kernel drives them or not. On Intel VT-d, AMD-Vi and Arm,
+          when it can be read.
+      type: list
+      elements: dict
+      contains:
+        kind:
+          description: The structure that describes it, V(drhd), V(ivhd), V(smmu_v2) (or older) or V(smmu_v3).
+          type: str
+        address:
+          description: The physical address of its registers.
+          type: str
+          sample: "0xfed90000"
+        segment:
+          description: The PCI segment (domain) it serves. On x86.
+          type: int
+        devices:
+          description:
+            - The PCI addresses it names. For V(drhd) those it serves (bridges with all that is behind them), for
+              V(ivhd) its own. Behind a bridge that is not there it is a path, such as V(0000:00:1c.0/00.0).
+          type: list
+          elements: str
+        all_other_devices:
+          description: Whether it serves every device of the segment that no other unit names. On Intel VT-d.
+          type: bool
+        enabled:
+          description: Whether the firmware says that it can be used.
+          type: bool
+        node:
+          description: Its node in the device tree.
+          type: str
+    reserved_memory:
+      description:
+        - Memory that the firmware wants mapped for devices at all times (RMRR, IVMD, RMR). It makes regions of type
+          C(direct) in the groups of these devices.
+      type: list
+      elements: dict
+      contains:
+        start:
+          description: The first address.
+          type: str
+          sample: "0x7b800000"
+        end:
+          description: The last address.
+          type: str
+          sample: "0x7fffffff"
+        devices:
+          description: The PCI addresses (or C(first-last)). Empty when the firmware does not name them one by one.
+          type: list
+          elements: str
 units:
   description: The IOMMUs the kernel drives, with what their registers say.
   returned: success
@@ -254,22 +329,35 @@ units:
       type: str
       sample: "0xf00f5a"
     address:
-      description: The physical address of its registers (Intel VT-d).
+      description: The physical address of its registers (Intel VT-d, Arm SMMU).
       type: str
       sample: fed90000
     version:
       description: The version of its architecture (Intel VT-d).
       type: str
       sample: "1:0"
+    kind:
+      description: V(smmu_v2) (or older) or V(smmu_v3) (Arm SMMU).
+      type: str
+    fid:
+      description: The function id of the function it belongs to (IBM Z).
+      type: str
+      sample: "0x00000010"
     features:
       description: The extended features register (AMD-Vi).
       type: str
       sample: "0x29d3"
+    features2:
+      description: The second extended features register, where the kernel shows it (AMD-Vi).
+      type: str
+      sample: "0x0"
     interrupt_remapping:
       description: Whether the unit can remap interrupts (Intel VT-d).
       type: bool
 interrupt_remapping:
-  description: Interrupt remapping, without which VFIO refuses devices.
+  description:
+    - Interrupt remapping, without which VFIO refuses devices. On Arm it is the GICv3 interrupt translation service that
+      does it, on IBM Z the machine itself.
   returned: success
   type: dict
   contains:
@@ -297,7 +385,10 @@ group_types:
   type: dict
   sample: {DMA-FQ: 15}
 default_domain_type:
-  description: The type that most groups have, or null without groups and before Linux 5.11.
+  description:
+    - How the devices that the host itself uses are translated. It is the type that most groups have, and where groups
+      do not show it, what the kernel chooses by its parameters and configuration. It is null when none of these tell.
+    - VFIO replaces it, so it never decides whether passthrough works.
   returned: success
   type: str
   sample: DMA-FQ

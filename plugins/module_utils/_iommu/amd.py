@@ -9,13 +9,14 @@ that switches it on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from . import parameters, x86
+from . import firmware, ivrs, parameters, verdicts, x86
 from .machine import Machine, Unit
-from .platform import Assessment, Blocker, Claim, Platform, State
+from .platform import Assessment, Claim, Platform, State
 
-TABLE = "IVRS"
+TABLE = ivrs.SIGNATURE
 UNIT_PREFIX = "ivhd"
 
 
@@ -30,16 +31,19 @@ class AmdVi(Platform):
         return x86.claim(machine, UNIT_PREFIX, TABLE)
 
     def assess(self, machine: Machine) -> Assessment:
-        evidence = x86.active(machine, UNIT_PREFIX)
+        evidence = verdicts.active(machine, UNIT_PREFIX)
         if evidence is not None:
             return Assessment(
                 State.ACTIVE,
                 (evidence,),
                 # Every AMD IOMMU has interrupt remapping tables; only the firmware's description can spoil it.
                 remapping=x86.remapping(machine, True, ("every AMD IOMMU can remap interrupts",)),
-                blockers=_warnings(machine),
+                firmware=_firmware(machine),
             )
-        verdict = x86.assess_driver(machine, self.name, "CONFIG_AMD_IOMMU")
+        return replace(self._inactive(machine), firmware=_firmware(machine))
+
+    def _inactive(self, machine: Machine) -> Assessment:
+        verdict = verdicts.assess_driver(machine, self.name, "CONFIG_AMD_IOMMU")
         if verdict is not None:
             return verdict
         line = machine.command_line
@@ -52,26 +56,26 @@ class AmdVi(Platform):
                 present += to_set
                 unwanted += to_remove
             text = " ".join(switch.text for switch in offs)
-            return x86.off_by_parameter(machine, self.name, text, tuple(present), tuple(unwanted))
-        return x86.did_not_start(self.name, (f"the firmware has an {TABLE} table", "no unit is active"), "AMD-Vi")
+            return verdicts.off_by_parameter(self.name, text, tuple(present), tuple(unwanted))
+        return verdicts.did_not_start(
+            self.name, (f"the firmware has an {TABLE} table", "the kernel drives no IOMMU unit"), "AMD-Vi"
+        )
 
     def describe(self, unit: Unit) -> dict[str, Any]:
-        return {name: f"0x{unit.registers[name]}" for name in ("cap", "features") if name in unit.registers}
+        found = {"cap": f"0x{unit.registers['cap']}"} if "cap" in unit.registers else {}
+        # "29d3:0" since Linux 6.7, which shows the second register, too.
+        values = unit.registers.get("features", "").split(":")
+        found.update({name: f"0x{value}" for name, value in zip(("features", "features2"), values) if value})
+        return found
 
 
-def _warnings(machine: Machine) -> tuple[Blocker, ...]:
-    wanted_on = [
-        parameter.text
-        for parameter in machine.command_line.named("amd_iommu")
-        if "on" in (parameter.value or "").split(",")
-    ]
-    if not wanted_on:
-        return ()
-    return (
-        Blocker(
-            "parameter_without_effect",
-            "warning",
-            f"The kernel was started with {' '.join(wanted_on)}, which means nothing to it: AMD-Vi is on by itself.",
-            "Remove it with kvm.passthrough.kernel_parameters.",
-        ),
-    )
+def _firmware(machine: Machine) -> dict[str, Any]:
+    table = ivrs.parse(machine.acpi_table(TABLE))
+    if table is None:
+        return {}
+    return {
+        "ivrs_revision": table.revision,
+        "ivrs_info": f"0x{table.info:08x}",
+        "dma_protection": bool(table.info & ivrs.DMA_REMAP_SUPPORT),
+        **firmware.as_result(table.units, table.memory),
+    }

@@ -18,9 +18,16 @@ from .._boot.cmdline import CommandLine
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._pci.device import Bus
+from . import device_tree
 
 ACPI_TABLES = "/sys/firmware/acpi/tables"
 CLASS_IOMMU = "/sys/class/iommu"
+
+# What names a container from the inside: podman and buildah, Docker. systemd (as PID 1) writes /run/systemd/container.
+_CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
+
+# Firmware vendors (DMI) that are hypervisors, for architectures whose processors have no flag for it.
+_VIRTUAL_VENDORS = ("QEMU", "VMware", "innotek", "Xen", "Parallels", "BHYVE", "Red Hat")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,16 @@ class Machine:
         return frozenset(self._cpuinfo.get("flags", "").split())
 
     @cached_property
+    def _cpu_features(self) -> frozenset[str]:
+        """The features the kernel shows on IBM Z (``sie``) and Arm."""
+        return frozenset((self._cpuinfo.get("features") or self._cpuinfo.get("Features") or "").split())
+
+    @cached_property
+    def facilities(self) -> frozenset[int]:
+        """The facilities of an IBM Z processor (Principles of Operation, STFLE); empty elsewhere."""
+        return frozenset(int(word) for word in self._cpuinfo.get("facilities", "").split() if word.isdecimal())
+
+    @cached_property
     def kernel_config(self) -> dict[str, str] | None:
         """The options the running kernel was built with (``CONFIG_PCI`` -> ``y``), or None when nothing says."""
         text = self._own_config()
@@ -120,6 +137,16 @@ class Machine:
         """The names of the firmware's ACPI tables; None without ACPI, or where it is hidden (containers)."""
         names = self.host.list_dir(ACPI_TABLES)
         return frozenset(names) if names else None
+
+    @cached_property
+    def device_tree(self) -> list[device_tree.Node]:
+        """The nodes of the device tree that matter here; empty without one, as on every x86 machine."""
+        return device_tree.read(self.host)
+
+    @cached_property
+    def has_device_tree(self) -> bool:
+        """Whether the machine is described by a device tree. (With ACPI there is an almost empty one beside it.)"""
+        return self.acpi_tables is None and any(self.host.list_dir(root) for root in device_tree.ROOTS)
 
     def acpi_table(self, name: str) -> bytes | None:
         """An ACPI table, or None when it is not there or (then noted as unreadable) only root may read it."""
@@ -162,6 +189,52 @@ class Machine:
     # -- virtualization -----------------------------------------------------------------------------------
 
     @cached_property
+    def container(self) -> str | None:
+        """What kind of container this runs in (``podman``, ``lxc``, …), or None when nothing says that it is one.
+
+        Source: Container Interface of systemd (https://systemd.io/CONTAINER_INTERFACE).
+        """
+        for path, name in _CONTAINER_FILES.items():
+            if self.host.exists(path):
+                return name
+        named = self.host.attribute("/run/systemd/container")
+        if named:
+            return named
+        for setting in (self.host.attribute("/proc/1/environ") or "").split("\0"):
+            name, _separator, value = setting.partition("=")
+            if name == "container" and value:
+                return value
+        return None
+
+    @cached_property
+    def is_xen_dom0(self) -> bool:
+        """Whether this is the control domain of a Xen hypervisor, which then owns the IOMMU.
+
+        By xenfs where it is mounted, else by the kernel itself (Documentation/ABI/stable/sysfs-hypervisor-xen).
+        """
+        if "control_d" in (self.host.attribute("/proc/xen/capabilities") or ""):
+            return True
+        return self.host.attribute("/sys/hypervisor/start_flags/initdomain") == "1"
+
+    @cached_property
+    def is_virtual_machine(self) -> bool:
+        """Whether the host is itself a virtual machine, as far as it can tell.
+
+        By the processor's flag on x86; by /proc/sysinfo on IBM Z (an LPAR has no "VM00" lines there); elsewhere by
+        the firmware's vendor, or a device tree made for a virtual machine.
+        """
+        if "hypervisor" in self.cpu_flags:
+            return True
+        if re.search(r"^VM\d\d Control Program:", self.host.attribute("/proc/sysinfo") or "", re.MULTILINE):
+            return True
+        if self.cpu_flags:
+            return False
+        vendor = self.host.attribute("/sys/class/dmi/id/sys_vendor") or ""
+        if vendor.startswith(_VIRTUAL_VENDORS):
+            return True
+        return "linux,dummy-virt" in device_tree.root_compatible(self.host)
+
+    @cached_property
     def lockdown(self) -> str | None:
         """The lockdown mode in force (``none``, ``integrity``, ``confidentiality``), or None without lockdown."""
         match = re.search(r"\[(\w+)\]", self.read("/sys/kernel/security/lockdown") or "")
@@ -169,8 +242,19 @@ class Machine:
 
     @property
     def virtualization_flag(self) -> str | None:
-        """The flag of the processor's virtualization (``vmx``, ``svm``), or None without it."""
+        """The flag of the processor's virtualization (``vmx``, ``svm``, on IBM Z ``sie``), or None without it.
+
+        Arm has no flag for it: only /dev/kvm tells whether the kernel was started at EL2.
+        """
+        if "sie" in self._cpu_features:
+            return "sie"
         return next((flag for flag in ("vmx", "svm") if flag in self.cpu_flags), None)
+
+    @property
+    def lacks_virtualization(self) -> bool:
+        """Whether the processor shows its features, and virtualization is not among them."""
+        shown = self.cpu_flags if not self.facilities else self._cpu_features
+        return bool(shown) and self.virtualization_flag is None
 
     @property
     def has_kvm(self) -> bool:

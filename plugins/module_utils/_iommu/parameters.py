@@ -19,6 +19,9 @@ RELEVANT_KEYS = frozenset(
     (
         "amd_iommu",
         "amd_iommu_intr",
+        "arm_smmu.disable_bypass",
+        "arm_smmu_v3.disable_bypass",
+        "initcall_blacklist",
         "intel_iommu",
         "intremap",
         "iommu",
@@ -26,13 +29,16 @@ RELEVANT_KEYS = frozenset(
         "iommu.passthrough",
         "iommu.strict",
         "iommufd.allow_unsafe_interrupts",
+        "modprobe.blacklist",
+        "module_blacklist",
         "nointremap",
         "pci",
         "pcie_acs_override",
+        "s390_iommu",
         "vfio_iommu_type1.allow_unsafe_interrupts",
     )
 )
-RELEVANT_PREFIXES = ("vfio_pci.", "kvm.", "kvm_intel.", "kvm_amd.")
+RELEVANT_PREFIXES = ("vfio.", "vfio_pci.", "kvm.", "kvm_intel.", "kvm_amd.", "kvm_arm.")
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,52 @@ def iommu(line: CommandLine) -> Switch:
     return _off_stays(line.named("iommu"))
 
 
+def identity(line: CommandLine, on_x86: bool) -> Switch:
+    """Whether devices get identity domains by default: ``iommu.passthrough=`` and, on x86, ``iommu=pt`` or ``nopt``.
+
+    The last counts (``iommu_set_def_domain_type()`` in drivers/iommu/iommu.c, ``iommu_setup()``).
+    """
+    found: list[tuple[Parameter, bool]] = []
+    for parameter in line.parameters:
+        if parameter.key == "iommu.passthrough":
+            value = boolean(parameter.value)
+            found += [] if value is None else [(parameter, value)]
+        elif parameter.key == "iommu" and on_x86:
+            found += [
+                (parameter, item.startswith("pt"))
+                for item in _effective_items(parameter)
+                if item.startswith(("pt", "nopt"))
+            ]
+    return _last(found)
+
+
+def strict(line: CommandLine) -> Switch:
+    """Whether a mapping is taken back at once: ``iommu.strict=``; older spellings can only switch it on.
+
+    ``iommu_dma_setup()`` in drivers/iommu/iommu.c; ``intel_iommu=strict`` and ``amd_iommu=fullflush`` call
+    ``iommu_set_dma_strict()``.
+    """
+    older = {"intel_iommu": "strict", "amd_iommu": "fullflush"}
+    found: list[tuple[Parameter, bool]] = []
+    for parameter in line.parameters:
+        if parameter.key == "iommu.strict":
+            value = boolean(parameter.value)
+            found += [] if value is None else [(parameter, value)]
+        elif parameter.key in older and any(item.startswith(older[parameter.key]) for item in items(parameter)):
+            found.append((parameter, True))
+    return _last(found)
+
+
+def boolean(value: str | None) -> bool | None:
+    """A value as ``kstrtobool()`` (lib/kstrtox.c) reads it by its beginning; None when it is neither true nor false."""
+    text = (value or "").lower()
+    if text[:1] in ("y", "t", "1") or text[:2] == "on":
+        return True
+    if text[:1] in ("n", "f", "0") or text[:2] == "of":
+        return False
+    return None
+
+
 def interrupt_remapping(line: CommandLine) -> Switch:
     """``intremap=`` and ``nointremap``: the last ``on`` or ``off`` counts, ``nointremap`` being ``off``."""
     found = []
@@ -93,28 +145,48 @@ def without_off(parameters: Iterable[Parameter]) -> tuple[list[str], list[str]]:
     :return: the parameters to set, and those to remove (as ``name=value``)
     """
     found = list(parameters)
-    offs = [parameter for parameter in found if False in _verdicts(parameter)]
-    if not offs:
+    return _without(found, [parameter for parameter in found if False in _verdicts(parameter)], other_items(found))
+
+
+def without_items(parameters: Iterable[Parameter], unwanted: frozenset[str]) -> tuple[list[str], list[str]]:
+    """How to take certain items out of parameters of one name and keep what else they say; see :func:`without_off`."""
+    found = list(parameters)
+    guilty = [parameter for parameter in found if unwanted.intersection(items(parameter))]
+    rest = [item for parameter in found for item in items(parameter) if item not in unwanted]
+    return _without(found, guilty, list(dict.fromkeys(rest)))
+
+
+def _without(found: list[Parameter], guilty: list[Parameter], rest: list[str]) -> tuple[list[str], list[str]]:
+    if not guilty:
         return [], []
-    rest = other_items(found)
     if rest:
         return [f"{found[0].name}={','.join(rest)}"], []
-    return [], list(dict.fromkeys(f"{parameter.name}={parameter.value}" for parameter in offs))
+    return [], list(dict.fromkeys(f"{parameter.name}={parameter.value}" for parameter in guilty))
 
 
 def other_items(parameters: Iterable[Parameter]) -> list[str]:
     """The items of parameters of one name that are neither ``on`` nor ``off``, each once, in order."""
-    items = [item for parameter in parameters for item in _items(parameter) if not item.startswith(("on", "off"))]
-    return list(dict.fromkeys(items))
+    rest = [item for parameter in parameters for item in items(parameter) if not item.startswith(("on", "off"))]
+    return list(dict.fromkeys(rest))
 
 
-def _items(parameter: Parameter) -> list[str]:
+def items(parameter: Parameter) -> list[str]:
+    """The items of a value, which commas separate."""
     return [item for item in (parameter.value or "").split(",") if item]
+
+
+def _effective_items(parameter: Parameter) -> list[str]:
+    """The items that the kernel gets to see: ``iommu_setup()`` returns at ``usedac`` and reads no further."""
+    found = items(parameter)
+    if parameter.key == "iommu":
+        end = next((index for index, item in enumerate(found) if item.startswith("usedac")), len(found))
+        return found[:end]
+    return found
 
 
 def _verdicts(parameter: Parameter) -> list[bool]:
     """What a parameter says, item by item: True for ``on``, False for ``off``; other items say nothing."""
-    return [item.startswith("on") for item in _items(parameter) if item.startswith(("on", "off"))]
+    return [item.startswith("on") for item in _effective_items(parameter) if item.startswith(("on", "off"))]
 
 
 def _last(found: list[tuple[Parameter, bool]]) -> Switch:

@@ -37,11 +37,18 @@ class Claim(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Remapping:
-    """Interrupt remapping: whether the hardware can, whether it is on, and how that is known. None: not known."""
+    """Interrupt remapping: whether the hardware can, whether it is on, and how that is known. None: not known.
+
+    ``remedy`` is what to do on this platform when it is off.
+    """
 
     supported: bool | None = None
     enabled: bool | None = None
     evidence: tuple[str, ...] = ()
+    remedy: str = (
+        "Switch it on in the firmware setup (with x2APIC), and remove intremap=off and nointremap from the kernel's "
+        "parameters. Only when all guests are trusted: set vfio_iommu_type1.allow_unsafe_interrupts=1."
+    )
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class Assessment:
 
     ``recommended`` are kernel parameters to set and ``unwanted`` those to remove, so that the IOMMU becomes active;
     both are empty when there is nothing to be done by parameters. ``firmware`` is what its table says.
+    ``groups_complete`` is False when devices may still get an IOMMU group that they do not have now, so that having
+    none says nothing.
     """
 
     state: State
@@ -83,6 +92,7 @@ class Assessment:
     remapping: Remapping = Remapping()
     firmware: dict[str, Any] = field(default_factory=dict)
     blockers: tuple[Blocker, ...] = ()
+    groups_complete: bool = True
 
 
 class Platform(Protocol):

@@ -7,6 +7,7 @@ Sources: Documentation/driver-api/vfio.rst, Documentation/userspace-api/iommufd.
 
 from __future__ import annotations
 
+from . import parameters
 from .machine import Machine
 from .modprobe import ModprobeSettings
 
@@ -31,6 +32,11 @@ def module_parameter(machine: Machine, settings: ModprobeSettings, module: str, 
     return option is not None and _is_true(option or None)
 
 
+def _is_true(value: str | None) -> bool:
+    """A switch of a module that is given without a value is on (kernel/params.c, ``param_set_bool``)."""
+    return value is None or parameters.boolean(value) is True
+
+
 def unsafe_interrupts_allowed(machine: Machine, settings: ModprobeSettings) -> bool:
     """Whether VFIO was told to do without interrupt remapping, now or as soon as it is loaded."""
     return any(module_parameter(machine, settings, module, UNSAFE_INTERRUPTS) for module in BACK_ENDS)
@@ -49,8 +55,3 @@ def has_device_files(machine: Machine) -> bool | None:
         return True
     config = machine.kernel_config
     return None if config is None else config.get("CONFIG_VFIO_DEVICE_CDEV") == "y"
-
-
-def _is_true(value: str | None) -> bool:
-    """What kstrtobool() of the kernel takes for true; a parameter without a value is."""
-    return value is None or value[:1] in ("y", "Y", "t", "T", "1") or value[:2].lower() == "on"

@@ -44,7 +44,7 @@ def test_every_blocker_is_explained_with_its_severity() -> None:
     found: dict[str, str] = {}
     for path, source in SOURCES.items():
         if "_iommu" in path.parts:
-            found.update(re.findall(r'Blocker\(\s*"([a-z_]+)",\s*"([a-z]+)"', source))
+            found.update(re.findall(r'Blocker\(\s*"([a-z0-9_]+)",\s*"([a-z]+)"', source))
     rows = explained("The IOMMU")
     assert len(found) > 10
     assert {code: row[0] for code, row in rows.items()} == found

@@ -283,13 +283,16 @@ class SysfsTree:
         table: bool = True,
         flags: int = 0x01,
         active: bool = True,
+        structures: bytes = b"",
     ) -> SysfsTree:
-        """Intel VT-d: the DMAR table (``flags`` bit 0: interrupt remapping) and, when active, a unit.
+        """Intel VT-d: the DMAR table (``flags`` bit 0: interrupt remapping) with structures, and, when active, a unit.
 
         ``ecap`` has bit 3 (interrupt remapping) set unless told otherwise.
         """
         if table:
-            self.write("/sys/firmware/acpi/tables/DMAR", acpi_table(b"DMAR", bytes((38, flags)) + bytes(10)))
+            self.write(
+                "/sys/firmware/acpi/tables/DMAR", acpi_table(b"DMAR", bytes((38, flags)) + bytes(10) + structures)
+            )
         if active:
             if ecap is not None:
                 self.write(f"/sys/class/iommu/{unit}/intel-iommu/ecap", f"{ecap:x}\n")
@@ -298,13 +301,39 @@ class SysfsTree:
             self.write(f"/sys/class/iommu/{unit}/intel-iommu/version", "1:0\n")
         return self
 
-    def add_amdvi(self, unit: str = "ivhd0", *, table: bool = True, active: bool = True) -> SysfsTree:
-        """AMD-Vi: the IVRS table and, when active, a unit."""
+    def add_amdvi(
+        self, unit: str = "ivhd0", *, table: bool = True, active: bool = True, blocks: bytes = b""
+    ) -> SysfsTree:
+        """AMD-Vi: the IVRS table with blocks, and, when active, a unit."""
         if table:
-            self.write("/sys/firmware/acpi/tables/IVRS", acpi_table(b"IVRS", bytes(12)))
+            self.write("/sys/firmware/acpi/tables/IVRS", acpi_table(b"IVRS", bytes(12) + blocks))
         if active:
             self.write(f"/sys/class/iommu/{unit}/amd-iommu/cap", "d0000018\n")
             self.write(f"/sys/class/iommu/{unit}/amd-iommu/features", "29d3\n")
+        return self
+
+    def add_smmu(self, unit: str = "smmu3.0x0000000009050000") -> SysfsTree:
+        """A unit of an Arm SMMU at work."""
+        return self.write(f"/sys/class/iommu/{unit}/uevent", "")
+
+    def add_node(self, path: str, compatible: str, **properties: str | bytes) -> SysfsTree:
+        """A node of the device tree; an underscore in a property's name is a dash, ``cells_iommu`` is #iommu-cells."""
+        base = f"/sys/firmware/devicetree/base{path}"
+        self.write(f"{base}/compatible", "".join(f"{name}\0" for name in compatible.split()))
+        for name, value in properties.items():
+            name = (
+                "#iommu-cells" if name == "cells_iommu" else name if name == "device_type" else name.replace("_", "-")
+            )
+            self.write(f"{base}/{name}", f"{value}\0" if isinstance(value, str) else value)
+        return self
+
+    def add_zpci(self, address: str, fid: int, *, unit: bool = True, power: int = 1, **options: Any) -> SysfsTree:
+        """A PCI function of IBM Z with its slot and, unless told otherwise, its IOMMU; in standby there is the slot."""
+        self.write(f"/sys/bus/pci/slots/{fid:08x}/power", f"{power}\n")
+        if power:
+            self.add_device(address, **options)
+            if unit:
+                self.link(f"/sys/class/iommu/s390-iommu.{fid:08x}/devices/{address}", self.device_path(address))
         return self
 
     def set_cmdline(self, line: str) -> SysfsTree:

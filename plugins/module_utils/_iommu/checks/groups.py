@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ..domain import default_domain
 from ..groups import Group
 from ..platform import Assessment, Blocker, State
 from .base import Context, Section
@@ -19,7 +20,7 @@ def check_groups(context: Context) -> Section:
     fields: dict[str, Any] = {
         "group_count": len(groups),
         "group_types": dict(sorted(types.items())),
-        "default_domain_type": max(sorted(types), key=lambda name: types[name], default=None),
+        "default_domain_type": default_domain(context.machine, groups),
     }
     if context.with_groups:
         fields["groups"] = [group.as_result() for group in groups]
@@ -30,7 +31,7 @@ def check_groups(context: Context) -> Section:
 
 
 def _group_blockers(assessment: Assessment, groups: list[Group]) -> list[Blocker]:
-    if assessment.state is State.ACTIVE and not groups:
+    if assessment.state is State.ACTIVE and assessment.groups_complete and not groups:
         return [
             Blocker(
                 "no_iommu_groups",

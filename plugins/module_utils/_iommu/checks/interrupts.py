@@ -46,7 +46,6 @@ def _blockers(assessment: Assessment, unsafe: bool) -> tuple[Blocker, ...]:
             "error",
             f"Interrupt remapping is off ({why}). VFIO refuses devices without it, since a guest could send "
             "interrupts to the host.",
-            "Switch it on in the firmware setup (with x2APIC), and remove intremap=off and nointremap from the "
-            "kernel's parameters. Only when all guests are trusted: set vfio_iommu_type1.allow_unsafe_interrupts=1.",
+            assessment.remapping.remedy,
         ),
     )

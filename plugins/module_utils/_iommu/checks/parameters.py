@@ -28,25 +28,26 @@ def check_parameters(context: Context) -> Section:
             },
         },
         (
-            *_contradictions(running, configured.entry),
+            *_contradictions(running, configured.entry, bool(context.machine.cpu_flags)),
             *_off_after_reboot(context),
             *_differences(context),
         ),
     )
 
 
-def _switches(line: CommandLine) -> list[Switch]:
+def _switches(line: CommandLine, on_x86: bool) -> list[Switch]:
     return [
         parameters.intel_iommu(line),
         parameters.amd_iommu(line),
         parameters.iommu(line),
         parameters.interrupt_remapping(line),
+        parameters.identity(line, on_x86),
     ]
 
 
-def _contradictions(running: CommandLine, configured: CommandLine | None) -> list[Blocker]:
-    now = _pairs(running)
-    next_boot = [] if configured is None else _pairs(configured)
+def _contradictions(running: CommandLine, configured: CommandLine | None, on_x86: bool) -> list[Blocker]:
+    now = _pairs(running, on_x86)
+    next_boot = [] if configured is None else _pairs(configured, on_x86)
     found = []
     for pair in dict.fromkeys((*now, *next_boot)):
         others, decisive = pair
@@ -63,11 +64,11 @@ def _contradictions(running: CommandLine, configured: CommandLine | None) -> lis
     return found
 
 
-def _pairs(line: CommandLine) -> list[tuple[str, str]]:
+def _pairs(line: CommandLine, on_x86: bool) -> list[tuple[str, str]]:
     """What does not count on a command line, each with what counts in its place."""
     return [
         (" ".join(parameter.text for parameter in switch.contradicting), switch.text)
-        for switch in _switches(line)
+        for switch in _switches(line, on_x86)
         if switch.contradicting
     ]
 

@@ -23,7 +23,7 @@ def check_virtualization(context: Context) -> Section:
             "cpu": {
                 "vendor": machine.cpu_vendor,
                 "virtualization": machine.virtualization_flag,
-                "is_virtual_machine": "hypervisor" in machine.cpu_flags,
+                "is_virtual_machine": machine.is_virtual_machine,
             },
             "kvm": {"device": machine.has_kvm, "module": module, "loaded": loaded},
         },
@@ -34,14 +34,16 @@ def check_virtualization(context: Context) -> Section:
 def _kvm_blockers(machine: Machine, module: str, loaded: bool) -> list[Blocker]:
     if machine.has_kvm:
         return []
-    if machine.cpu_flags and machine.virtualization_flag is None:
+    if machine.lacks_virtualization:
+        on_x86 = bool(machine.cpu_flags)
+        flags = "neither vmx nor svm is among its flags" if on_x86 else "sie is not among its features"
+        where = "Switch on Intel VT-x or AMD SVM in the firmware setup; in" if on_x86 else "In"
         return [
             Blocker(
                 "no_virtualization",
                 "error",
-                "The processor offers no hardware virtualization (neither vmx nor svm is among its flags), "
-                "so KVM cannot run guests here.",
-                "Switch on Intel VT-x or AMD SVM in the firmware setup; in a virtual machine, nested virtualization.",
+                f"The processor offers no hardware virtualization ({flags}), so KVM cannot run guests here.",
+                f"{where} a virtual machine, nested virtualization has to be switched on by its host.",
             )
         ]
     if module == _KVM:

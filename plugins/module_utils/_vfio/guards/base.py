@@ -16,7 +16,8 @@ from ..._core.host import Host
 from ..._iommu.detect import assess
 from ..._iommu.groups import Group, read_group
 from ..._iommu.machine import Machine
-from ..._iommu.platform import State
+from ..._iommu.modprobe import modprobe_settings
+from ..._iommu.platform import Remapping, State
 from ..._iommu.vfio import unsafe_interrupts_allowed
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
@@ -166,15 +167,16 @@ class GuardContext:
         return Machine(self.host, self.bus)
 
     @cached_property
-    def unsafe_interrupts(self) -> str | None:
-        """How it is known that interrupts are not remapped and VFIO was not told to do without; None otherwise.
+    def missing_remapping(self) -> Remapping | None:
+        """The interrupt remapping that VFIO misses, since it is off and VFIO was not told to do without; None otherwise.
 
         None, too, when it is not known for certain, or when no IOMMU is active.
         """
         assessment = assess(self.machine)[1]
         if assessment.state is not State.ACTIVE or assessment.remapping.enabled is not False:
             return None
-        return None if unsafe_interrupts_allowed(self.machine) else "; ".join(assessment.remapping.evidence)
+        allowed = unsafe_interrupts_allowed(self.machine, modprobe_settings(self.machine))
+        return None if allowed else assessment.remapping
 
     def group(self, number: int) -> Group:
         """The IOMMU group of this number."""

@@ -22,11 +22,10 @@ class NoInterruptRemapping(Guard):
     changes = frozenset((Change.BIND, Change.ASSIGN))
 
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
-        if device.iommu_group is not None and context.unsafe_interrupts is not None:
+        remapping = context.missing_remapping
+        if device.iommu_group is not None and remapping is not None:
             yield Reason(
-                f"Interrupt remapping is off on this host ({context.unsafe_interrupts}), so that VFIO refuses "
+                f"Interrupt remapping is off on this host ({'; '.join(remapping.evidence)}), so that VFIO refuses "
                 f"{device.address} when a guest is started with it.",
-                "Switch it on in the firmware setup (with x2APIC), and remove intremap=off and nointremap from the "
-                "kernel's parameters. Only when all guests are trusted: let VFIO do without it "
-                "(vfio_iommu_type1.allow_unsafe_interrupts=1).",
+                remapping.remedy,
             )

@@ -9,7 +9,11 @@ import pytest
 
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, run_module, undocumented
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_IVRS, VIRT_IORT
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
+
+RMRR = bytes((1, 0, 32, 0)) + bytes(4) + bytes(range(16)) + bytes((1, 8, 0, 0, 0, 0, 2, 0))
+IVHD = Q35_IVRS[48:]
 
 
 @pytest.fixture
@@ -30,14 +34,19 @@ def test_the_answer_is_the_same_in_check_mode_and_changes_nothing(tree: SysfsTre
     assert "groups" not in result
 
 
-@pytest.mark.parametrize("kind", ["vtd", "amdvi", "vtd_off", "none"])
+@pytest.mark.parametrize("kind", ["vtd", "amdvi", "vtd_off", "none", "smmu", "zpci"])
 def test_every_field_is_documented_and_every_documented_field_is_there(tree: SysfsTree, kind: str) -> None:
     if kind == "vtd":
-        tree.add_vtd()
+        tree.add_vtd(structures=RMRR)
+    elif kind == "smmu":
+        tree.write("/proc/sys/kernel/arch", "aarch64\n").add_smmu()
+        tree.write("/sys/firmware/acpi/tables/IORT", VIRT_IORT)
+    elif kind == "zpci":
+        tree.write("/proc/sys/kernel/arch", "s390x\n").add_zpci("0001:00:00.0", 1)
     elif kind == "vtd_off":
         tree.add_vtd(active=False).set_cmdline("intel_iommu=off")
     elif kind == "amdvi":
-        tree.add_amdvi()
+        tree.add_amdvi(blocks=IVHD).write("/sys/class/iommu/ivhd0/amd-iommu/features", "29d3:1\n")
     result = run_module("iommu_info", tree, groups=True)
     assert result.pop("changed") is False
     assert undocumented(result, documented("iommu_info")) == []

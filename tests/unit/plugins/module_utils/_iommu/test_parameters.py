@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import CommandLine
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import parameters
 
-ITEMS = st.sampled_from(["on", "off", "igfx_off", "strict", "sm_on", "pt", "soft", "force", "", "offline", "on1"])
+ITEMS = st.sampled_from(
+    ["on", "off", "igfx_off", "strict", "sm_on", "pt", "soft", "force", "", "offline", "on1", "usedac"]
+)
 VALUES = st.lists(ITEMS, max_size=4).map(",".join)
 LINES = st.lists(
     st.one_of(
@@ -44,6 +46,8 @@ def test_verdicts_are_those_of_the_kernels_loops(words: list[str]) -> None:
     for word in words[: words.index("--")] if "--" in words else words:
         name, _unused, value = word.replace("-", "_").partition("=")
         for rest in walk(value):
+            if name == "iommu" and rest.startswith("usedac"):
+                break
             on, off = rest.startswith("on"), rest.startswith("off")
             if name == "intel_iommu":
                 intel = True if on else False if off else intel
@@ -89,3 +93,30 @@ def test_taking_off_out_leaves_no_off_and_keeps_the_rest(values: list[str]) -> N
 )
 def test_relevant_parameters(line: str, relevant: list[str]) -> None:
     assert parameters.relevant(CommandLine.parse(line)) == relevant
+
+
+@given(st.text("yYtTnNfFoO01x", max_size=4))
+def test_booleans_are_read_as_the_kernel_reads_them(value: str) -> None:
+    # kstrtobool() looks at the first character and, for "o", at the second.
+    by_first = {"y": True, "t": True, "1": True, "n": False, "f": False, "0": False}
+    lower = value.lower()
+    expected = {"n": True, "f": False}.get(lower[1:2]) if lower[:1] == "o" else by_first.get(lower[:1])
+    assert parameters.boolean(value) is expected
+
+
+def test_no_value_is_no_boolean() -> None:
+    assert parameters.boolean(None) is None
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "off", "on", "offset"]), max_size=4), max_size=3))
+def test_taking_items_out(values: list[list[str]]) -> None:
+    line = CommandLine.parse(" ".join(f"pci={','.join(value)}" for value in values))
+    present, absent = parameters.without_items(line.named("pci"), frozenset(("off",)))
+    rest = [item for value in values for item in value if item != "off"]
+    if not any("off" in value for value in values):
+        assert (present, absent) == ([], [])
+    elif rest:
+        assert (present, absent) == ([f"pci={','.join(dict.fromkeys(rest))}"], [])
+    else:
+        assert not present
+        assert set(absent) == {f"pci={','.join(value)}" for value in values if "off" in value}

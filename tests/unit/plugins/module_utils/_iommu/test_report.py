@@ -37,6 +37,10 @@ def test_intel_active(tree: SysfsTree) -> None:
         "iommu_tables": ["DMAR"],
         "dmar_flags": "0x01",
         "interrupt_remapping": True,
+        "x2apic_opt_out": False,
+        "dma_protection": False,
+        "units": [],
+        "reserved_memory": [],
     }
     assert result["units"] == [
         {
@@ -212,15 +216,22 @@ def test_a_container_that_hides_the_firmware_is_unknown_not_off(tree: SysfsTree)
     assert codes(result) == ["iommu_state_unknown"]
 
 
-@pytest.mark.parametrize("arch", ["aarch64", "s390x", "riscv64"])
-def test_another_architecture_is_unknown_and_says_so(tree: SysfsTree, arch: str) -> None:
-    tree.write("/proc/sys/kernel/arch", arch).write("/sys/class/iommu/smmu3.0x9050000/uevent", "")
+@pytest.mark.parametrize(
+    ("arch", "unit"), [("riscv64", "riscv-iommu@0000:00:01.0"), ("ppc64le", None), ("loongarch64", None)]
+)
+def test_another_architecture_is_unknown_and_says_so(tree: SysfsTree, arch: str, unit: str | None) -> None:
+    tree.write("/proc/sys/kernel/arch", arch).set_cmdline("intel_iommu=on iommu=nobypass")
+    if unit is not None:
+        tree.write(f"/sys/class/iommu/{unit}/uevent", "")
     tree.add_device("01:00.0", group=3)
     result = report(tree)
     assert result["state"] == "unknown"
     assert result["architecture"] == arch
     assert any(arch in text for text in result["evidence"])
-    assert result["units"] == [{"name": "smmu3.0x9050000", "devices": 0}]
+    assert ("such names are those of the IOMMU of RISC-V" in result["evidence"]) is (unit is not None)
+    assert result["units"] == ([] if unit is None else [{"name": unit, "devices": 0}])
+    assert "seems to have an active IOMMU" in result["blockers"][0]["message"]
+    assert "has 1 group now. VFIO can be tried" in result["blockers"][0]["remedy"]
     assert result["group_count"] == 1
     assert codes(result) == ["unknown_platform"]
 
@@ -231,6 +242,8 @@ def test_units_of_an_unknown_kind(tree: SysfsTree) -> None:
     assert result["state"] == "unknown"
     assert result["platform"] is None
     assert "units: virtio0" in result["evidence"]
+    assert "such names are those of virtio-iommu, an IOMMU for virtual machines" in result["evidence"]
+    assert "may have no active IOMMU" in result["blockers"][0]["message"]
 
 
 def test_the_architecture_before_linux_6_1_comes_from_uname(tree: SysfsTree) -> None:
@@ -304,6 +317,7 @@ def test_unsafe_interrupts_are_a_warning_once_they_are_allowed(tree: SysfsTree, 
         ("intremap=off intremap=on", "intremap=off", "intremap=on"),
         ("nointremap intremap=on", "nointremap", "intremap=on"),
         ("amd_iommu=off amd_iommu=on", "amd_iommu=on", "amd_iommu=off"),
+        ("iommu=pt iommu.passthrough=0", "iommu=pt", "iommu.passthrough=0"),
     ],
 )
 def test_contradictions_name_what_counts(tree: SysfsTree, cmdline: str, loser: str, winner: str) -> None:
