@@ -210,10 +210,37 @@ class Host:
             with open(self.path(path), "rb", buffering=0) as stream:
                 data = stream.read()
         except OSError as error:
-            if error.errno in _UNREADABLE:
-                return None
-            raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
+            _ignore_unreadable(path, error)
+            return None
         return (data or b"").decode("utf-8", "replace").strip()
+
+    @contextlib.contextmanager
+    def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        """Parts of a binary attribute: a function of offset and length, usable inside the ``with`` block.
+
+        It gives fewer bytes than asked for, or none, where the kernel shows no more, and none when the file is not
+        there or cannot be read now.
+
+        :raises PassthroughError: ``file_unreadable`` for an error that says nothing about the attribute (ENOMEM, …)
+        """
+        try:
+            descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            _ignore_unreadable(path, error)
+            yield lambda _offset, _length: b""
+            return
+
+        def read(offset: int, length: int) -> bytes:
+            try:
+                return os.pread(descriptor, length, offset)
+            except OSError as error:
+                _ignore_unreadable(path, error)
+                return b""
+
+        try:
+            yield read
+        finally:
+            os.close(descriptor)
 
     # -- writing kernel attributes -----------------------------------------------------------------------
 
@@ -319,6 +346,12 @@ class Host:
     def now(self) -> str:
         """The time in UTC, ISO 8601, whole seconds."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+
+
+def _ignore_unreadable(path: str, error: OSError) -> None:
+    """Go on after an error that says there is nothing to read; raise ``file_unreadable`` for any other."""
+    if error.errno not in _UNREADABLE:
+        raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
 
 
 def _open_descriptors() -> list[int]:

@@ -7,6 +7,7 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,14 +15,21 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .address import PciAddress
 from .classes import class_name
+from .config_space import Serial, read_serial
+from .link import Link, link_speed, link_width
 from .names import PciNames
+from .numbers import integer
+from .zpci import Zpci
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
+SLOTS = "/sys/bus/pci/slots"
 IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 
 # PCI Code and ID Assignment Specification, base class 06h, sub-class 04h: PCI-to-PCI bridge.
 CLASS_PCI_BRIDGE = 0x0604
+
+_FID_SLOT = re.compile(r"[0-9a-f]{8}")
 
 
 def is_vfio_driver(name: str | None) -> bool:
@@ -98,6 +106,11 @@ class PciDevice:
         return self._hex("class")
 
     @cached_property
+    def revision(self) -> int:
+        """Revision id, 8 bits."""
+        return self._hex("revision")
+
+    @cached_property
     def is_bridge(self) -> bool:
         """Whether this is a PCI-to-PCI bridge: by class, or because the kernel hangs a bus below it."""
         return self.pci_class >> 8 == CLASS_PCI_BRIDGE or self._host.is_dir(f"{self.path}/pci_bus")
@@ -116,8 +129,7 @@ class PciDevice:
     @cached_property
     def numa_node(self) -> int | None:
         """The NUMA node, or None when the platform names none (the kernel says -1)."""
-        text = self.attribute("numa_node")
-        return None if text is None or int(text) < 0 else int(text)
+        return integer(self.attribute("numa_node"))
 
     @cached_property
     def modalias(self) -> str | None:
@@ -133,6 +145,67 @@ class PciDevice:
     def reset_methods(self) -> list[str]:
         """The ways in which the kernel can reset the device, in its order of preference (attribute since 5.15)."""
         return (self.attribute("reset_method") or "").split()
+
+    # -- what tells one card from another of its kind ---------------------------------------------------
+
+    @cached_property
+    def _serial(self) -> Serial:
+        with self._host.reader(f"{self.path}/config") as read:
+            return read_serial(read)
+
+    @property
+    def serial(self) -> str | None:
+        """The PCI Express device serial number as lspci prints it (``00-1b-21-ff-ff-aa-bb-cc``), which the functions
+        of a card share; None when there is none or :attr:`serial_readable` is false."""
+        return self._serial.number
+
+    @property
+    def serial_readable(self) -> bool:
+        """Whether it is known if there is a serial number. Only root can read the extended configuration space."""
+        return self._serial.readable
+
+    @cached_property
+    def physical_slot(self) -> str | None:
+        """The name of the slot of the machine that the device is in (as ``PhySlot`` of lspci), or None."""
+        return self._bus.physical_slot(self)
+
+    @cached_property
+    def link(self) -> Link | None:
+        """The PCI Express link; None when nothing is known of one (conventional PCI, a VF)."""
+        speed = self.attribute("current_link_speed")
+        if speed is None:
+            return None
+        link = Link(
+            speed=link_speed(speed),
+            width=link_width(self.attribute("current_link_width")),
+            max_speed=link_speed(self.attribute("max_link_speed")),
+            max_width=link_width(self.attribute("max_link_width")),
+        )
+        return link if link.is_known else None
+
+    @cached_property
+    def fid(self) -> int | None:
+        """The function id on IBM Z, 32 bits; None elsewhere."""
+        return integer(self.attribute("function_id"), 16)
+
+    @cached_property
+    def uid(self) -> int | None:
+        """The user-defined id on IBM Z, 16 bits; None elsewhere."""
+        return integer(self.attribute("uid"), 16)
+
+    @cached_property
+    def zpci(self) -> Zpci | None:
+        """The identity of the function on IBM Z, None elsewhere."""
+        if self.fid is None:
+            return None
+        unique = integer(self.attribute("uid_is_unique"))
+        return Zpci(
+            uid=self.uid,
+            fid=self.fid,
+            pchid=integer(self.attribute("pchid"), 16),
+            vfn=integer(self.attribute("vfn"), 16),
+            uid_is_unique=None if unique is None else unique == 1,
+        )
 
     # -- IOMMU ------------------------------------------------------------------------------------------
 
@@ -182,14 +255,12 @@ class PciDevice:
     @cached_property
     def sriov_totalvfs(self) -> int | None:
         """How many VFs the device can have, or None when it is no PF."""
-        text = self.attribute("sriov_totalvfs")
-        return None if text is None else int(text)
+        return integer(self.attribute("sriov_totalvfs"))
 
     @cached_property
     def sriov_numvfs(self) -> int | None:
         """How many VFs are enabled, or None when it is no PF."""
-        text = self.attribute("sriov_numvfs")
-        return None if text is None else int(text)
+        return integer(self.attribute("sriov_numvfs"))
 
     @cached_property
     def siblings(self) -> list[PciAddress]:
@@ -282,6 +353,34 @@ class Bus:
     def slot(self, address: PciAddress) -> list[PciAddress]:
         """Every function that exists in the slot of an address, in order."""
         return self._slots.get((address.domain, address.bus, address.slot), [])
+
+    @cached_property
+    def _physical_slots(self) -> dict[str, str]:
+        """Name of a physical slot -> its address."""
+        return {name: self._host.attribute(f"{SLOTS}/{name}/address") or "" for name in self._host.list_dir(SLOTS)}
+
+    @cached_property
+    def _physical_slots_by_address(self) -> dict[str, str]:
+        # Two names for one address: as with lspci, the first counts.
+        return {address: name for name, address in reversed(self._physical_slots.items())}
+
+    def physical_slot(self, device: PciDevice) -> str | None:
+        """The name of the slot of the machine that a device is in, or None when firmware and hotplug drivers name none.
+
+        A slot's ``address`` is domain, bus and slot number (drivers/pci/slot.c, ``address_read_file``). On IBM Z each
+        function has a slot of its own, named after its fid (s390_pci_hpc.c, ``zpci_init_slot``), and the address of
+        that slot ends with slot and function in one number, so it goes by name there.
+        """
+        if not self._physical_slots:
+            return None
+        if self._slots_named_like_fids and device.fid is not None:
+            name = f"{device.fid:08x}"
+            return name if name in self._physical_slots else None
+        return self._physical_slots_by_address.get(str(device.address).rpartition(".")[0])
+
+    @cached_property
+    def _slots_named_like_fids(self) -> bool:
+        return any(_FID_SLOT.fullmatch(name) for name in self._physical_slots)
 
     def __contains__(self, address: PciAddress) -> bool:
         return address in self._devices or self._host.exists(f"{DEVICES}/{address}")

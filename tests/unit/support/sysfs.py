@@ -197,6 +197,44 @@ class SysfsTree:
             self.path(f"/sys/module/{name.replace('-', '_')}").mkdir(parents=True, exist_ok=True)
         return self
 
+    def set_config(
+        self, address: str | PciAddress, *, serial: str | None = None, size: int = 4096, before: int = 0
+    ) -> SysfsTree:
+        """Give a device a configuration space of ``size`` bytes (64: as the kernel shows it without root rights; 256:
+        conventional PCI), with a serial number in lspci's notation behind ``before`` other extended capabilities."""
+        return self.set_attribute(address, "config", config_space(serial=serial, size=size, before=before))
+
+    def add_slot(self, name: str, address: str) -> SysfsTree:
+        """Add a physical slot; ``address`` as the kernel writes it (``0000:01:00``)."""
+        return self.write(f"/sys/bus/pci/slots/{name}/address", f"{address}\n")
+
+    def set_zpci(
+        self,
+        address: str | PciAddress,
+        *,
+        fid: int,
+        uid: int,
+        pchid: int = 0,
+        vfn: int = 0,
+        unique: bool | None = True,
+        slot: bool = True,
+    ) -> SysfsTree:
+        """Make a device a function of IBM Z, as arch/s390/pci/pci_sysfs.c shows it, with its slot."""
+        address = PciAddress.parse(address)
+        for name, text in {
+            "function_id": f"0x{fid:08x}",
+            "uid": f"0x{uid:x}",
+            "pchid": f"0x{pchid:04x}",
+            "vfn": f"0x{vfn:04x}",
+        }.items():
+            self.set_attribute(address, name, text)
+        if unique is not None:
+            self.set_attribute(address, "uid_is_unique", str(int(unique)))
+        if slot:
+            number = address.slot << 3 | address.function
+            self.add_slot(f"{fid:08x}", f"{address.domain:04x}:{address.bus:02x}:{number:02x}")
+        return self
+
     def bind(self, address: str | PciAddress, driver: str | None) -> SysfsTree:
         """Bind a device to a driver (None: to no driver), as far as links show it."""
         address = PciAddress.parse(address)
@@ -306,6 +344,27 @@ class SysfsTree:
         base = f"/lib/modules/{self.kernel}"
         self.write(f"{base}/modules.dep", "".join(f"{path}:\n" for path in available))
         return self.write(f"{base}/modules.builtin", "".join(f"{path}\n" for path in builtin))
+
+
+def config_space(*, serial: str | None = None, size: int = 4096, before: int = 0) -> bytes:
+    """A configuration space: zeros, and from 0x100 on a list of extended capabilities (PCI Express Base Specification).
+
+    :param serial: 16 hexadecimal digits, highest byte first, with any separators
+    :param size: how much of it there is
+    :param before: how many other capabilities (AER) stand before the serial number
+    """
+    space = bytearray(4096)
+    space[:4] = bytes.fromhex("86801015")
+    contents = [(0x0001, bytes(0x3C))] * before
+    if serial is not None:
+        contents.append((0x0003, bytes.fromhex(serial.replace("-", "").replace(":", ""))[::-1]))
+    offset = 0x100
+    for number, (identity, body) in enumerate(contents, 1):
+        following = offset + 4 + len(body) if number < len(contents) else 0
+        space[offset : offset + 4] = (following << 20 | 1 << 16 | identity).to_bytes(4, "little")
+        space[offset + 4 : offset + 4 + len(body)] = body
+        offset = following
+    return bytes(space[:size])
 
 
 def acpi_table(signature: bytes, body: bytes) -> bytes:
