@@ -183,6 +183,7 @@ class SysfsTree:
         self.write(f"{place}/dev", f"{number}\n")
         self.write(f"{place}/size", "2097152\n")
         self.link(f"{place}/subsystem", "/sys/class/block")
+        self.link(f"{place}/device", within)
         self.link(f"/sys/block/{name}", place)
         self.link(f"/sys/class/block/{name}", place)
         self.link(f"/sys/dev/block/{number}", place)
@@ -344,6 +345,13 @@ class SysfsTree:
         base = f"/lib/modules/{self.kernel}"
         self.write(f"{base}/modules.dep", "".join(f"{path}:\n" for path in available))
         return self.write(f"{base}/modules.builtin", "".join(f"{path}\n" for path in builtin))
+
+    def add_aliases(self, *aliases: str) -> SysfsTree:
+        """modules.alias of the running kernel, as depmod writes it; ``aliases``: ``pci:v00008086d* igb``."""
+        lines = "".join(f"alias {alias}\n" for alias in aliases)
+        return self.write(
+            f"/lib/modules/{self.kernel}/modules.alias", f"# Aliases extracted from modules themselves.\n{lines}"
+        )
 
 
 def config_space(*, serial: str | None = None, size: int = 4096, before: int = 0) -> bytes:
