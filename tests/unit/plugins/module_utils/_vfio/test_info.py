@@ -191,5 +191,5 @@ def test_count_and_index_are_defaults(tree: SysfsTree) -> None:
 
 
 def test_a_device_that_vanishes_is_left_out(tree: SysfsTree) -> None:
-    tree.path(tree.device_path("00:05.1") + "/class").unlink()
+    tree.vanish("00:05.1")
     assert "0000:00:05.1" not in [device["address"] for device in report(tree)["devices"]]
