@@ -8,8 +8,10 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
@@ -26,9 +28,17 @@ DRIVERS = "/sys/bus/pci/drivers"
 SLOTS = "/sys/bus/pci/slots"
 IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 
+UNREADABLE_DEVICE = frozenset(("device_not_found", "device_vanished", "attribute_invalid"))
+"""The codes of errors that say a single device cannot be looked at; a scan goes on without it."""
+
 # PCI Code and ID Assignment Specification, base class 06h, sub-class 04h: PCI-to-PCI bridge.
 CLASS_PCI_BRIDGE = 0x0604
 
+# drivers/pci/pci-sysfs.c, modalias_show()
+_MODALIAS = re.compile(
+    r"pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
+    r"bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-Fa-f]{2})"
+)
 _FID_SLOT = re.compile(r"[0-9a-f]{8}")
 
 
@@ -45,6 +55,15 @@ class ReservedRegion:
     end: int
     type: str
 
+    @classmethod
+    def parse(cls, line: str) -> ReservedRegion | None:
+        """A line such as ``0x00000000fee00000 0x00000000feefffff msi``; None when it is none."""
+        fields = line.split()
+        if len(fields) != 3:
+            return None
+        start, end = integer(fields[0], 16), integer(fields[1], 16)
+        return None if start is None or end is None else cls(start, end, fields[2])
+
 
 class PciDevice:
     """One PCI function. Attributes are read on first use and then kept, so an object is a consistent picture
@@ -54,10 +73,11 @@ class PciDevice:
         self._host = host
         self._bus = bus
         self.address = address
-        self.path = f"{DEVICES}/{address}"
+        self.name = str(address)
+        self.path = f"{DEVICES}/{self.name}"
 
     def __repr__(self) -> str:
-        return f"PciDevice({self.address})"
+        return f"PciDevice({self.name})"
 
     def attribute(self, name: str) -> str | None:
         """A sysfs attribute of the device, stripped; None when it has none or it cannot be read."""
@@ -68,7 +88,8 @@ class PciDevice:
         if text is None:
             raise PassthroughError(
                 "device_vanished",
-                f"The PCI device {self.address} has no attribute {name!r}: it was removed while it was being read.",
+                f"The attribute {name!r} of the PCI device {self.address} cannot be read: "
+                "the device was removed meanwhile, or sysfs is not shown in full here.",
                 device=str(self.address),
             )
         try:
@@ -81,29 +102,34 @@ class PciDevice:
             ) from None
 
     @cached_property
+    def _ids(self) -> re.Match[str] | None:
+        """Ids and class in one read: the modalias is made of the very fields that five attributes show one by one."""
+        return _MODALIAS.fullmatch(self.modalias or "")
+
+    @cached_property
     def vendor_id(self) -> int:
         """Vendor id, 16 bits."""
-        return self._hex("vendor")
+        return int(self._ids[1], 16) if self._ids else self._hex("vendor")
 
     @cached_property
     def device_id(self) -> int:
         """Device id, 16 bits."""
-        return self._hex("device")
+        return int(self._ids[2], 16) if self._ids else self._hex("device")
 
     @cached_property
     def subsystem_vendor_id(self) -> int:
         """Subsystem vendor id, 16 bits."""
-        return self._hex("subsystem_vendor")
+        return int(self._ids[3], 16) if self._ids else self._hex("subsystem_vendor")
 
     @cached_property
     def subsystem_device_id(self) -> int:
         """Subsystem device id, 16 bits."""
-        return self._hex("subsystem_device")
+        return int(self._ids[4], 16) if self._ids else self._hex("subsystem_device")
 
     @cached_property
     def pci_class(self) -> int:
         """Class code, 24 bits: base class, sub-class, programming interface."""
-        return self._hex("class")
+        return int(self._ids[5] + self._ids[6] + self._ids[7], 16) if self._ids else self._hex("class")
 
     @cached_property
     def revision(self) -> int:
@@ -213,7 +239,7 @@ class PciDevice:
     def iommu_group(self) -> int | None:
         """The number of the IOMMU group, valid for this boot only; None without an active IOMMU."""
         name = self._host.link_name(f"{self.path}/iommu_group")
-        return int(name) if name is not None and name.isdigit() else None
+        return integer(name)
 
     @cached_property
     def group_members(self) -> list[PciAddress]:
@@ -226,18 +252,22 @@ class PciDevice:
     def pf(self) -> PciAddress | None:
         """The physical function this is a virtual function of, or None."""
         name = self._host.link_name(f"{self.path}/physfn")
-        return None if name is None else PciAddress.parse(name)
+        return None if name is None else PciAddress.from_sysfs(name)
 
     @cached_property
     def vfs_by_index(self) -> dict[int, PciAddress]:
         """The virtual functions that exist now: VF index -> address; empty for anything but a PF with VFs."""
         found = {}
-        for name in self._host.list_dir(self.path):
-            if name.startswith("virtfn") and name[6:].isdigit():
-                target = self._host.link_name(f"{self.path}/{name}")
-                if target is not None:
-                    found[int(name[6:])] = PciAddress.parse(target)
+        for name in self._entries:
+            if name.startswith("virtfn") and name[6:].isdecimal():
+                address = PciAddress.from_sysfs(self._host.link_name(f"{self.path}/{name}") or "")
+                if address is not None:
+                    found[int(name[6:])] = address
         return dict(sorted(found.items()))
+
+    @cached_property
+    def _index_of_vf(self) -> dict[PciAddress, int]:
+        return {address: index for index, address in self.vfs_by_index.items()}
 
     @property
     def vfs(self) -> list[PciAddress]:
@@ -249,8 +279,7 @@ class PciDevice:
         """Which VF of its PF this is, from 0 on; None for anything but a VF."""
         if self.pf is None or self.pf not in self._bus:
             return None
-        found = [index for index, vf in self._bus.device(self.pf).vfs_by_index.items() if vf == self.address]
-        return found[0] if found else None
+        return self._bus.device(self.pf)._index_of_vf.get(self.address)
 
     @cached_property
     def sriov_totalvfs(self) -> int | None:
@@ -275,12 +304,19 @@ class PciDevice:
         return sorted(self._class_children("net"))
 
     def _class_children(self, kind: str) -> list[str]:
-        names = self._host.list_dir(f"{self.path}/{kind}")
-        # virtio-pci: the interface hangs below virtioN, which hangs below the PCI device.
-        for child in self._host.list_dir(self.path):
-            if child.startswith("virtio"):
+        names = []
+        for child in self._entries:
+            if child == kind:
+                names += self._host.list_dir(f"{self.path}/{kind}")
+            # virtio-pci: the interface hangs below virtioN, which hangs below the PCI device.
+            elif child.startswith("virtio"):
                 names += self._host.list_dir(f"{self.path}/{child}/{kind}")
         return names
+
+    @cached_property
+    def _entries(self) -> list[str]:
+        """The names in the device's directory."""
+        return self._host.list_dir(self.path)
 
     def mac_addresses(self) -> dict[str, str]:
         """The present MAC address (lower case, colons) of each of :attr:`interfaces`."""
@@ -314,6 +350,13 @@ class PciDevice:
         return self._bus.names.device(self.vendor_id, self.device_id)
 
     @property
+    def subsystem_name(self) -> str | None:
+        """The name of the card the device is on from the host's pci.ids, or None."""
+        return self._bus.names.subsystem(
+            self.vendor_id, self.device_id, self.subsystem_vendor_id, self.subsystem_device_id
+        )
+
+    @property
     def line(self) -> str:
         """The device in one line for people; only the address when it was removed meanwhile."""
         try:
@@ -332,6 +375,7 @@ class Bus:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._devices: dict[PciAddress, PciDevice] = {}
+        self._members: dict[int, list[PciAddress]] = {}
 
     @cached_property
     def names(self) -> PciNames:
@@ -341,7 +385,11 @@ class Bus:
     @cached_property
     def addresses(self) -> list[PciAddress]:
         """Every function's address, in bus order. Empty on a host without PCI."""
-        return sorted(PciAddress.parse(name) for name in self._host.list_dir(DEVICES))
+        return _sorted_addresses(self._host.list_dir(DEVICES))
+
+    @cached_property
+    def _listed(self) -> frozenset[PciAddress]:
+        return frozenset(self.addresses)
 
     @cached_property
     def _slots(self) -> dict[tuple[int, int, int], list[PciAddress]]:
@@ -383,7 +431,9 @@ class Bus:
         return any(_FID_SLOT.fullmatch(name) for name in self._physical_slots)
 
     def __contains__(self, address: PciAddress) -> bool:
-        return address in self._devices or self._host.exists(f"{DEVICES}/{address}")
+        if address in self._devices or ("addresses" in self.__dict__ and address in self._listed):
+            return True
+        return self._host.exists(f"{DEVICES}/{address}")
 
     def device(self, address: PciAddress) -> PciDevice:
         """The device at an address; the same object for the same address.
@@ -398,8 +448,11 @@ class Bus:
                     "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
                     device=str(address),
                 )
-            self._devices[address] = PciDevice(self._host, address, self)
+            self._devices[address] = self._make(address)
         return self._devices[address]
+
+    def _make(self, address: PciAddress) -> PciDevice:
+        return PciDevice(self._host, address, self)
 
     def devices(self) -> list[PciDevice]:
         """Every device, in bus order."""
@@ -407,26 +460,27 @@ class Bus:
 
     def groups(self) -> list[int]:
         """The numbers of all IOMMU groups, ascending; empty without an active IOMMU."""
-        return sorted(int(name) for name in self._host.list_dir(IOMMU_GROUPS) if name.isdigit())
+        found = (integer(name) for name in self._host.list_dir(IOMMU_GROUPS))
+        return sorted(number for number in found if number is not None)
 
     def group_members(self, group: int) -> list[PciAddress]:
         """The PCI devices of an IOMMU group, in bus order (other devices, as on Arm platforms, are left out)."""
-        found = []
-        for name in self._host.list_dir(f"{IOMMU_GROUPS}/{group}/devices"):
-            try:
-                found.append(PciAddress.parse(name))
-            except PassthroughError:
-                continue
-        return sorted(found)
+        if group not in self._members:
+            self._members[group] = _sorted_addresses(self._host.list_dir(f"{IOMMU_GROUPS}/{group}/devices"))
+        return self._members[group]
 
     def group_type(self, group: int) -> str | None:
         """The default domain type of a group (``DMA``, ``DMA-FQ``, ``identity``; attribute since 5.11), or None."""
         return self._host.attribute(f"{IOMMU_GROUPS}/{group}/type")
 
     def reserved_regions(self, group: int) -> list[ReservedRegion]:
-        """The reserved regions of a group, as the kernel lists them."""
-        found = []
-        for line in (self._host.attribute(f"{IOMMU_GROUPS}/{group}/reserved_regions") or "").splitlines():
-            start, end, kind = line.split()
-            found.append(ReservedRegion(int(start, 16), int(end, 16), kind))
-        return found
+        """The reserved regions of a group, as the kernel lists them; lines that are none are left out."""
+        text = self._host.attribute(f"{IOMMU_GROUPS}/{group}/reserved_regions") or ""
+        regions = (ReservedRegion.parse(line) for line in text.splitlines())
+        return [region for region in regions if region is not None]
+
+
+def _sorted_addresses(names: Iterable[str]) -> list[PciAddress]:
+    """The PCI functions among the names of sysfs entries, in bus order."""
+    found = (PciAddress.from_sysfs(name) for name in names)
+    return sorted((address for address in found if address is not None), key=attrgetter("order"))

@@ -9,17 +9,14 @@ where addresses say nothing: for the domain that Intel VMD makes below one of it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Callable
 
 from .._core.host import Host
 from .address import PciAddress
 from .device import DEVICES
-
-# drivers/pci/probe.c, pci_setup_device: how the kernel names a function ("%04x:%02x:%02x.%d").
-_FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 
 
 @dataclass
@@ -48,8 +45,9 @@ def functions_in(path: str) -> tuple[str, list[PciAddress]]:
     root = ""
     functions: list[PciAddress] = []
     for name in path.split("/"):
-        if _FUNCTION.fullmatch(name):
-            functions.append(PciAddress.parse(name))
+        function = PciAddress.from_sysfs(name)
+        if function is not None:
+            functions.append(function)
         elif not functions:
             root = name
     return root, functions
@@ -77,8 +75,8 @@ def bus_tree(host: Host, addresses: Iterable[PciAddress]) -> list[Root]:
             above = nodes[function].children
         nodes[address].asked = True
     for children in [root.children for root in roots.values()] + [node.children for node in nodes.values()]:
-        children.sort(key=lambda node: node.address)
-    return sorted(roots.values(), key=lambda root: root.children[0].address)
+        children.sort(key=attrgetter("address.order"))
+    return sorted(roots.values(), key=lambda root: root.children[0].address.order)
 
 
 def as_result(roots: Iterable[Root], describe: Callable[[PciAddress], dict[str, Any]]) -> list[dict[str, Any]]:

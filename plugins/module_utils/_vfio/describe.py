@@ -67,7 +67,6 @@ class Describer:
     # -- what it is --------------------------------------------------------------------------------------
 
     def _identity(self, device: PciDevice) -> dict[str, Any]:
-        subsystem = (device.subsystem_vendor_id, device.subsystem_device_id)
         if not device.serial_readable:
             self._note("serial", "only root can read the configuration space of a device beyond its first 64 bytes")
         return {
@@ -81,7 +80,7 @@ class Describer:
             "revision": f"{device.revision:02x}",
             "vendor_name": device.vendor_name,
             "device_name": device.device_name,
-            "subsystem_name": self._bus.names.subsystem(device.vendor_id, device.device_id, *subsystem),
+            "subsystem_name": device.subsystem_name,
             "pci_class": f"{device.pci_class:06x}",
             "class_name": device.class_name,
             "serial": device.serial,

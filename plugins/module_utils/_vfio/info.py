@@ -95,11 +95,12 @@ def _line(device: PciDevice, info: dict[str, Any]) -> str:
 
 
 def _short_line(bus: Bus, address: PciAddress) -> str:
-    """A device in the tree: what it is, its driver and its group."""
+    """A device in the tree: what it is, its driver and its group; only the address of one that is gone meanwhile."""
     try:
         device = bus.device(address)
+        _unused = device.ids
     except PassthroughError:
-        return str(address)  # gone meanwhile
+        return str(address)
     return f"{device.line}, {_group(device)}"
 
 

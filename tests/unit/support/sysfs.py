@@ -18,6 +18,8 @@ All links are relative, so the tree can be moved or bound elsewhere. It is plain
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 
 KERNEL = "6.1.0-test-amd64"
+
+_IN_MODALIAS = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 
 RESERVED_MSI = "0x00000000fee00000 0x00000000feefffff msi"
 
@@ -77,9 +81,28 @@ class SysfsTree:
         return "/" + os.path.relpath(os.path.realpath(link), os.path.realpath(self.root))
 
     def set_attribute(self, address: str | PciAddress, name: str, value: str | bytes) -> SysfsTree:
-        """Give a device an attribute, or another value for one."""
-        text = value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n"
-        return self.write(f"{self.device_path(address)}/{name}", text)
+        """Give a device an attribute, or another value for one. The modalias goes with ids and class, and is not there
+        when they are nonsense."""
+        base = self.device_path(address)
+        self.write(f"{base}/{name}", value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n")
+        if name in _IN_MODALIAS and self.path(f"{base}/modalias").exists():
+            self._write_modalias(base)
+        return self
+
+    def _write_modalias(self, base: str) -> None:
+        try:
+            numbers = [int(self.path(f"{base}/{name}").read_text(), 16) for name in _IN_MODALIAS]
+        except ValueError:
+            self.path(f"{base}/modalias").unlink()
+            return
+        *ids, code = numbers
+        alias = "pci:v{:08X}d{:08X}sv{:08X}sd{:08X}".format(*ids)
+        self.write(f"{base}/modalias", f"{alias}bc{code >> 16:02X}sc{code >> 8 & 0xFF:02X}i{code & 0xFF:02X}\n")
+
+    def vanish(self, address: str | PciAddress) -> SysfsTree:
+        """Take a device away in the middle of a scan: it is in the listings still, and nothing can be read of it."""
+        shutil.rmtree(self.path(self.device_path(address)))
+        return self
 
     def add_device(
         self,
@@ -134,10 +157,6 @@ class SysfsTree:
             "subsystem_device": f"0x{subdevice}",
             "class": f"0x{pci_class:06x}",
             "revision": "0x01",
-            "modalias": (
-                f"pci:v0000{vendor.upper()}d0000{device.upper()}sv0000{subvendor.upper()}sd0000{subdevice.upper()}"
-                f"bc{pci_class >> 16:02X}sc{pci_class >> 8 & 0xFF:02X}i{pci_class & 0xFF:02X}"
-            ),
             "driver_override": override or "(null)",
             "numa_node": str(numa_node),
             "enable": "1" if driver else "0",
@@ -150,15 +169,15 @@ class SysfsTree:
             values.update(sriov_totalvfs=str(totalvfs), sriov_numvfs="0", sriov_drivers_autoprobe="1")
         values.update(attributes or {})
         for name, value in values.items():
-            self.set_attribute(address, name, value)
+            self.write(f"{base}/{name}", value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n")
+        if "modalias" not in values:
+            self._write_modalias(base)
         if bridge:
             self.path(f"{base}/pci_bus/{address.domain:04x}:{address.bus + 1:02x}").mkdir(parents=True)
         if driver is not None:
             self.bind(address, driver)
         if group is not None:
-            self.add_group(group)
-            self.link(f"/sys/kernel/iommu_groups/{group}/devices/{address}", base)
-            self.link(f"{base}/iommu_group", f"/sys/kernel/iommu_groups/{group}")
+            self.add_to_group(address, group)
 
         within = base
         if virtio is not None:
@@ -297,6 +316,13 @@ class SysfsTree:
             self.write(f"{base}/reserved_regions", "".join(f"{line}\n" for line in reserved))
         return self
 
+    def add_to_group(self, address: str | PciAddress, group: int) -> SysfsTree:
+        """Put a device that was added into an IOMMU group, which is made when it is not there."""
+        base = self.device_path(address)
+        self.add_group(group)
+        self.link(f"/sys/kernel/iommu_groups/{group}/devices/{PciAddress.parse(address)}", base)
+        return self.link(f"{base}/iommu_group", f"/sys/kernel/iommu_groups/{group}")
+
     # -- the IOMMU and what it needs ---------------------------------------------------------------------
 
     def add_vtd(
@@ -354,25 +380,38 @@ class SysfsTree:
         )
 
 
-def config_space(*, serial: str | None = None, size: int = 4096, before: int = 0) -> bytes:
-    """A configuration space: zeros, and from 0x100 on a list of extended capabilities (PCI Express Base Specification).
+def config_space(
+    *,
+    ids: str = "8086:1510",
+    subsystem: str = "0000:0000",
+    pci_class: int = 0,
+    revision: int = 0,
+    serial: str | None = None,
+    size: int = 4096,
+    before: int = 0,
+) -> bytes:
+    """A configuration space: the header (type 1 for a bridge, which has no subsystem there), zeros, and from 0x100 on
+    a list of extended capabilities (PCI Express Base Specification).
 
     :param serial: 16 hexadecimal digits, highest byte first, with any separators
     :param size: how much of it there is
     :param before: how many other capabilities (AER) stand before the serial number
     """
-    space = bytearray(4096)
-    space[:4] = bytes.fromhex("86801015")
+    is_bridge = pci_class >> 8 == 0x0604
+    header = struct.pack("<HH4xI2xB", *_numbers(ids), pci_class << 8 | revision, int(is_bridge))
+    header += bytes(0x2C - len(header)) + struct.pack("<HH", *_numbers("0:0" if is_bridge else subsystem))
     contents = [(0x0001, bytes(0x3C))] * before
     if serial is not None:
         contents.append((0x0003, bytes.fromhex(serial.replace("-", "").replace(":", ""))[::-1]))
-    offset = 0x100
+    capabilities = b""
     for number, (identity, body) in enumerate(contents, 1):
-        following = offset + 4 + len(body) if number < len(contents) else 0
-        space[offset : offset + 4] = (following << 20 | 1 << 16 | identity).to_bytes(4, "little")
-        space[offset + 4 : offset + 4 + len(body)] = body
-        offset = following
-    return bytes(space[:size])
+        following = 0x100 + len(capabilities) + 4 + len(body) if number < len(contents) else 0
+        capabilities += (following << 20 | 1 << 16 | identity).to_bytes(4, "little") + body
+    return (header.ljust(0x100, b"\0") + capabilities).ljust(4096, b"\0")[:size]
+
+
+def _numbers(ids: str) -> tuple[int, ...]:
+    return tuple(int(text, 16) for text in ids.split(":"))
 
 
 def acpi_table(signature: bytes, body: bytes) -> bytes:

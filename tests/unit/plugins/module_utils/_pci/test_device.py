@@ -154,10 +154,10 @@ def test_one_line_for_people(tree: SysfsTree) -> None:
 def test_an_identity_that_cannot_be_read(tree: SysfsTree, content: str | None, code: str) -> None:
     tree.add_device("00:03.0")
     if content is None:
-        tree.path(tree.device_path("00:03.0") + "/vendor").unlink()
+        tree.vanish("00:03.0")
     else:
         tree.set_attribute("00:03.0", "vendor", content)
-    found = device(tree, "00:03.0")
+    found = Bus(tree.host()).devices()[0]
     with pytest.raises(PassthroughError) as caught:
         found.vendor_id  # noqa: B018
     assert caught.value.code == code

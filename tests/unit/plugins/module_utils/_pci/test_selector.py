@@ -233,7 +233,7 @@ def test_a_host_without_pci_devices(tmp_path: Path) -> None:
 
 
 def test_a_device_that_vanishes_is_no_match(tree: SysfsTree) -> None:
-    tree.path(tree.device_path("00:05.0") + "/vendor").unlink()
+    tree.vanish("00:05.0")
     assert select(tree, {"vendor_id": "1234", "count": "all"}) == ["0000:00:05.1", "0000:00:05.2", "0000:00:05.3"]
     assert refusal(tree, {"address": "00:05.0", "vendor_id": "1234"}).code == "no_match"
 

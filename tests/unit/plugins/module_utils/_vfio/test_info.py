@@ -408,14 +408,14 @@ def test_the_tree_of_some_devices_has_the_way_to_them_and_guards_do_not_look_at_
 
 
 def test_a_device_that_vanishes_is_named(tree: SysfsTree) -> None:
-    tree.path(tree.device_path("01:10.0") + "/class").unlink()
+    tree.vanish("01:10.0")
     result = report(tree, tree=True)
     assert "0000:01:10.0" not in [device["address"] for device in result["devices"]]
     (vanished,) = result["undescribed"]
     assert (vanished["address"], vanished["code"]) == ("0000:01:10.0", "device_vanished")
-    assert "removed while it was being read" in vanished["message"]
+    assert "0000:01:10.0" in vanished["message"]
     assert result["msg"].endswith("; 1 more could not be described.")
-    assert "      +- 0000:01:10.0, group 15" in result["tree_lines"]
+    assert "      +- 0000:01:10.0" in result["tree_lines"]
 
 
 def test_a_device_with_a_broken_attribute_does_not_hide_the_others(tree: SysfsTree) -> None:
