@@ -245,14 +245,15 @@ devices:
     assignable:
       description:
         - Whether nothing stands against giving the device, together with its IOMMU group, to a guest.
-        - Null when nothing is known to stand against it, but not everything could be looked at, and with
-          O(obstacles=false).
+        - >-
+          Null when nothing is known to stand against it, but not everything could be looked at, or the IOMMU group
+          shows only once a driver has probed the device (Arm, before Linux 6.15). Null with O(obstacles=false).
       type: bool
       sample: true
     obstacles:
-      description:
-        - What stands against it, for the device and for the other devices of its IOMMU group. Null with
-          O(obstacles=false).
+      description: >-
+        What stands against it or is to be known before, for the device and for those of its IOMMU group that would
+        have to go with it. Null with O(obstacles=false).
       type: list
       elements: dict
       contains:
@@ -264,6 +265,12 @@ devices:
           description: The address of the device the guard speaks for.
           type: str
           sample: "0000:01:00.0"
+        severity:
+          description: >-
+            V(error) for what stands against it, V(warning) for what is only to be known, such as a device that the
+            kernel cannot reset.
+          type: str
+          sample: error
         message:
           description: What was found.
           type: str
@@ -274,7 +281,9 @@ devices:
           description: Whether O(kvm.passthrough.vfio_devices#module:force) can override it.
           type: bool
         certain:
-          description: Whether it is known, and not only feared because something could not be read.
+          description: >-
+            Whether it is known. False for an error that is only feared because something could not be read, and for a
+            warning about what shows only once the device is bound.
           type: bool
     held_by:
       description:

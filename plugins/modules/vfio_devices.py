@@ -23,10 +23,20 @@ description:
     V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers;
     V(management_network) that it carries an address, a default route or the SSH connection of the host, through
     whatever is stacked on its interface; V(console_display) that the host booted with it as its display;
-    V(in_use_by_domain) that a running virtual machine uses it; V(has_vfs) that it is a physical function with virtual
-    functions; V(system_device) that it is a part of the platform, such as a memory controller; V(bridge) that it is a
-    PCI bridge; V(no_iommu) that it is in no IOMMU group; V(group_not_viable) that others of its IOMMU group are not
-    listed.
+    V(usb_in_use) that all keyboards of the host are behind it; V(in_use_by_domain) that a running virtual machine uses
+    it; V(has_vfs) that it is a physical function with virtual functions; V(system_device) that it is a part of the
+    platform, such as a memory controller; V(bridge) that it is a PCI bridge; V(no_iommu) that it is in no IOMMU group;
+    V(group_not_viable) that others of its IOMMU group are not listed.
+  - >-
+    Two reasons are no danger to the host, but the kernel would refuse the device when a guest is started with it.
+    V(no_interrupt_remapping) means that the IOMMU does not remap interrupts and VFIO was not told to do without;
+    V(reserved_region) that the firmware keeps memory mapped for a device of its IOMMU group.
+  - >-
+    A device that the kernel cannot reset (V(no_reset) in M(kvm.passthrough.pci_device_info)) is bound with a warning.
+  - >-
+    Where the IOMMU group of a device shows only when a driver probes the device (Arm, before Linux 6.15), this module
+    says so in a warning, binds the device, looks at its group, and takes everything back when the group is not
+    complete or there is none.
   - >-
     The kernel is told by C(driver_override), per device, so identical devices are told apart and no vendor and device
     ids are claimed as a whole.
@@ -83,7 +93,9 @@ options:
       - >-
         What becomes of the other devices of an IOMMU group (bridges aside), which cannot be used by the host and
         a guest at the same time.
-      - With V(require), they have to be listed or bound to a VFIO driver already; an error names those that are not.
+      - >-
+        With V(require), they have to be listed, or bound to a VFIO driver or C(pci-stub) already; an error names those
+        that are not.
       - With V(include), they are taken as well, unless something stands against one of them. With O(state=released),
         those that this collection took are given back as well.
     type: str
@@ -109,7 +121,10 @@ options:
       - has_vfs
       - in_use_by_domain
       - management_network
+      - no_interrupt_remapping
+      - reserved_region
       - system_device
+      - usb_in_use
     default: []
   timeout:
     description:
@@ -178,7 +193,9 @@ devices:
       type: str
       sample: "8086:10ca"
     iommu_group:
-      description: The number of its IOMMU group, which may be another one after the next boot; null without a group.
+      description: >-
+        The number of its IOMMU group, which may be another one after the next boot; null without a group, and where
+        the group was not known before the run.
       type: int
       sample: 15
     before:

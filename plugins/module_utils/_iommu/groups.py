@@ -14,8 +14,9 @@ from .._core.errors import PassthroughError
 from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice, ReservedRegion, is_vfio_driver
 
-# A driver besides VFIO's that leaves a device's DMA alone (``driver_managed_dma`` in drivers/pci/pci-stub.c).
-HARMLESS_DRIVERS = frozenset(("pci-stub",))
+# The drivers besides VFIO's that leave a device's DMA alone: ``driver_managed_dma`` in drivers/pci/pci-stub.c and
+# drivers/pci/pcie/portdrv.c.
+HARMLESS_DRIVERS = frozenset(("pci-stub", "pcieport"))
 
 # drivers/iommu/iommu.c: a device with a region that has to stay mapped one to one cannot be assigned. The kernel
 # shows regions that it may give up for assignment as "direct-relaxable".
@@ -57,6 +58,14 @@ class Group:
         }
 
 
+def leaves_group_free(driver: str | None) -> bool:
+    """Whether VFIO can use the group of a device that has this driver (None: no driver).
+
+    Source: drivers/pci/pci-driver.c, ``pci_dma_configure`` (a driver without ``driver_managed_dma`` claims the group).
+    """
+    return driver is None or is_vfio_driver(driver) or driver in HARMLESS_DRIVERS
+
+
 def read_group(bus: Bus, number: int) -> Group:
     """The IOMMU group of this number."""
     members = bus.group_members(number)
@@ -76,7 +85,7 @@ def read_groups(bus: Bus) -> list[Group]:
 def _host_driver(device: PciDevice) -> str | None:
     """The driver of the host that holds an endpoint; None when nothing stands against VFIO."""
     driver = device.driver
-    if driver is None or is_vfio_driver(driver) or driver in HARMLESS_DRIVERS:
+    if leaves_group_free(driver):
         return None
     try:
         return None if device.is_bridge else driver

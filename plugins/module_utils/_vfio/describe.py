@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any, Callable, TypeVar
 
 from .._core.host import Host
-from .._iommu.groups import read_group
 from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice, is_vfio_driver
 from .._pci.link import Link
@@ -15,11 +14,11 @@ from .._pci.modalias import ModuleAliases
 from .._pci.numbers import integer
 from .._pci.zpci import Zpci
 from .evidence import EvidenceMissing, demand_the_hosts_network
-from .group import mates
-from .guards.base import Finding, GuardContext
+from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
 from .topology import CLASS_BLOCK, CLASS_NET
 from .variant import VariantDrivers
+from .verdict import is_assignable, obstacles
 
 # Documentation/ABI/stable/sysfs-block: the size of every block device is told in these, whatever its own sectors are.
 SECTOR = 512
@@ -41,8 +40,7 @@ class Describer:
         self._context = GuardContext(host, bus)
         self._aliases = ModuleAliases(host)
         self._variants = VariantDrivers(host, self._aliases)
-        self._findings: dict[PciAddress, list[Finding]] = {}
-        self._groups: dict[int, dict[str, Any]] = {}
+        self._findings: dict[tuple[PciAddress, Change], list[Finding]] = {}
         self.unknown: dict[str, None] = {}
         """What could not be found out, and why, as phrases in the order in which it was met."""
 
@@ -117,45 +115,35 @@ class Describer:
     # -- where it is -------------------------------------------------------------------------------------
 
     def _place(self, device: PciDevice) -> dict[str, Any]:
+        group = device.iommu_group
         return {
-            "iommu_group": None if device.iommu_group is None else self._group(device.iommu_group),
+            "iommu_group": None if group is None else self._context.group(group).as_result(),
             "physical_slot": device.physical_slot,
             "numa_node": device.numa_node,
             "link": _link(device.link),
             "power_state": device.attribute("power_state"),
         }
 
-    def _group(self, number: int) -> dict[str, Any]:
-        if number not in self._groups:
-            self._groups[number] = read_group(self._bus, number).as_result()
-        return self._groups[number]
-
     # -- what it is used for -----------------------------------------------------------------------------
 
     def _assignability(self, device: PciDevice) -> dict[str, Any]:
-        """What stands against giving it to a guest: every guard's findings for it and for its group mates.
-
-        Mates that may stay where they are (bridges) are no obstacle; the device itself being a bridge is one.
-        """
         if not self._with_uses:
             return {"assignable": None, "obstacles": None, "held_by": None}
-        findings = [*self._findings_of(device)]
-        for mate in mates(device, self._bus):
-            findings += self._findings_of(mate)
-        certain = any(finding.certain for finding in findings)
+        findings = obstacles(device, self._context, self._check)
         holders = self._known("held_by", self._context.holders.of, device)
         return {
-            "assignable": False if certain else None if findings else True,
-            "obstacles": [_finding(finding) for finding in findings],
+            "assignable": is_assignable(findings),
+            "obstacles": [finding.as_result() for finding in findings],
             "held_by": None
             if holders is None
             else [{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders],
         }
 
-    def _findings_of(self, device: PciDevice) -> list[Finding]:
-        if device.address not in self._findings:
-            self._findings[device.address] = check_device(device, self._context)
-        return self._findings[device.address]
+    def _check(self, device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
+        """The guards' findings, which are the same for a device and when it is a group mate."""
+        if (device.address, change) not in self._findings:
+            self._findings[device.address, change] = check_device(device, context, change)
+        return self._findings[device.address, change]
 
     def _interfaces(self, device: PciDevice) -> list[dict[str, Any]]:
         self._known("interfaces", demand_the_hosts_network, self._host)
@@ -237,14 +225,3 @@ def _is_below_maximum(link: Link) -> bool | None:
     if any(now < most for now, most in pairs):
         return True
     return False if len(pairs) == 2 else None
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "code": finding.code,
-        "device": finding.device,
-        "message": finding.message,
-        "remedy": finding.remedy,
-        "forcible": finding.forcible,
-        "certain": finding.certain,
-    }

@@ -7,18 +7,19 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
 from .._core.plan import Action, Plan
 from .._core.state import StateStore
-from .._pci.device import DRIVERS, PciDevice, is_vfio_driver
+from .._pci.address import PciAddress
+from .._pci.device import DRIVERS, Bus, PciDevice, is_vfio_driver
 from .._pci.selector import Selector, merged, parse_all, select_all
 from .binding import AUTO, Binding, Hang, LoadModule, Rebind, unavailable
-from .group import mates, unlisted_mates
-from .guards.base import Change, GuardContext
+from .group import mates, mates_to_take, unlisted_mates
+from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
 from .memory import DriverRecords, RecallingBus
 from .persistence.rules import PersistentDevice
@@ -106,6 +107,10 @@ class Request:
             float(params["timeout"]),
         )
 
+    def heeds(self, finding: Finding) -> bool:
+        """Whether a finding stands against this request."""
+        return finding.refuses and not (finding.forcible and finding.code in self.force)
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -142,10 +147,44 @@ class Observation:
 
     bus: RecallingBus
     transitions: tuple[Transition, ...]
+    findings: tuple[Finding, ...]
+    """What the guards find about the devices that would change."""
     records: DriverRecords
     boot: BootSettings
     persistent: tuple[PersistentDevice, ...]
     """The devices that are to be persistent in the end, other requests' included."""
+
+
+class LookAgain(Action):
+    """Look at a device again that is bound now, where something could not be known before (its IOMMU group)."""
+
+    before = "not known"
+    after = "known"
+
+    def __init__(self, address: PciAddress, bound: Sequence[PciAddress], request: Request) -> None:
+        """:param bound: all devices that are bound to a VFIO driver in the end"""
+        self.description = f"look at the IOMMU group of {address}, which shows once the device is bound"
+        self.target = str(address)
+        self._address = address
+        self._bound = bound
+        self._request = request
+
+    def apply(self, host: Host) -> None:
+        bus = Bus(host)
+        device = bus.device(self._address)
+        findings = check_device(device, GuardContext(host, bus, self._bound), Change.towards_guest(device))
+        problems = [finding.as_problem() for finding in findings if self._request.heeds(finding)]
+        asked = [bus.device(address) for address in self._bound if address in device.group_members]
+        for problem in unlisted_mates(asked, bus):
+            if self._request.group is GroupPolicy.INCLUDE:
+                remedy = "The group stays known until the next boot, so that another run finds them and takes them too."
+                problem = replace(problem, remedy=remedy)
+            problems.append(problem)
+        if problems:
+            raise PassthroughError.of(problems)
+
+    def undo(self, host: Host) -> None:
+        """Nothing was changed."""
 
 
 class VfioDevices:
@@ -178,7 +217,25 @@ class VfioDevices:
                 listed = {device.address for device in asked}
                 others = [device for device in records.kept_for_guests(bus) if device.address not in listed]
                 transitions += [self._release(device, None, records) for device in others]
-        return Observation(bus, tuple(transitions), records, boot, self._persistent(transitions, boot))
+        return Observation(
+            bus,
+            tuple(transitions),
+            self._look_for_findings(transitions, bus),
+            records,
+            boot,
+            self._persistent(transitions, boot),
+        )
+
+    def _look_for_findings(self, transitions: Sequence[Transition], bus: Bus) -> tuple[Finding, ...]:
+        leaving = [transition.device.address for transition in transitions if transition.change is Change.BIND]
+        context = GuardContext(self._host, bus, leaving)
+        found: list[Finding] = []
+        for transition in transitions:
+            if transition.changes:
+                device = transition.device
+                bind = transition.change is Change.BIND
+                found += check_device(device, context, Change.towards_guest(device) if bind else transition.change)
+        return tuple(found)
 
     def _bind(self, device: PciDevice, name: str | None) -> Transition:
         before = Binding.of(device)
@@ -226,6 +283,7 @@ class VfioDevices:
         pairs = [self._actions(transition, observed.records) for transition in changing]
         plan.extend(action for detach, _unused in pairs for action in detach)
         plan.extend(action for _unused, attach in pairs for action in attach)
+        plan.extend(self._second_looks(observed))
         plan.extend(observed.boot.plan(observed.persistent))
         return plan
 
@@ -244,23 +302,22 @@ class VfioDevices:
 
         return step(before, between), step(between, after)
 
+    def _second_looks(self, observed: Observation) -> list[Action]:
+        """For each device of which something shows only once it is bound."""
+        bound = [transition.device.address for transition in observed.transitions if transition.change is Change.BIND]
+        undecided = {finding.device for finding in observed.findings if finding.is_undecided}
+        return [LookAgain(address, bound, self._request) for address in bound if str(address) in undecided]
+
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
-        """The devices, each with what it has before and after."""
-        return {"devices": [transition.as_result() for transition in observed.transitions]}
+        """The devices, each with what it has before and after, and what the guards warn of."""
+        result: dict[str, Any] = {"devices": [transition.as_result() for transition in observed.transitions]}
+        warnings = [f"{finding.message} {finding.remedy}" for finding in observed.findings if not finding.refuses]
+        return {**result, "warnings": warnings} if warnings else result
 
     # -- what stands against it --------------------------------------------------------------------------
 
     def _refuse(self, observed: Observation) -> None:
-        problems: list[Problem] = []
-        context = GuardContext(self._host, observed.bus)
-        for transition in observed.transitions:
-            if transition.changes:
-                findings = check_device(transition.device, context, transition.change)
-                problems += [
-                    finding.as_problem()
-                    for finding in findings
-                    if not (finding.forcible and finding.code in self._request.force)
-                ]
+        problems = [finding.as_problem() for finding in observed.findings if self._request.heeds(finding)]
         bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
         problems += unlisted_mates([transition.device for transition in bound], observed.bus)
         if any(transition.changes for transition in bound):
@@ -273,12 +330,14 @@ class VfioDevices:
 
 
 def _with_mates(devices: Sequence[PciDevice], driver: str, bus: RecallingBus) -> list[PciDevice]:
-    """The devices and all that have to go with them, in bus order. A mate that has another VFIO driver keeps it."""
+    """The devices and all that have to go with them, in bus order.
+
+    A mate that has another VFIO driver, or is parked on pci-stub, keeps it; one that has this driver is kept bound.
+    """
     found = {device.address: device for device in devices}
     for device in devices:
-        for mate in mates(device, bus):
-            if mate.driver == driver or not is_vfio_driver(mate.driver):
-                found[mate.address] = mate
+        there = [mate for mate in mates(device, bus) if mate.driver == driver]
+        found.update({mate.address: mate for mate in [*there, *mates_to_take(device, bus)]})
     return [found[address] for address in sorted(found)]
 
 

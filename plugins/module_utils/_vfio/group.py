@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from .._core.errors import Problem
+from .._iommu.groups import leaves_group_free
 from .._pci.address import PciAddress
-from .._pci.device import Bus, PciDevice, is_vfio_driver
+from .._pci.device import Bus, PciDevice
 from .guards.system_device import platform_part
 
 
@@ -28,10 +29,15 @@ def mates(device: PciDevice, bus: Bus) -> list[PciDevice]:
     ]
 
 
+def mates_to_take(device: PciDevice, bus: Bus) -> list[PciDevice]:
+    """Those of :func:`mates` that have to be taken from the host; the others are with VFIO, or parked on pci-stub."""
+    return [mate for mate in mates(device, bus) if mate.driver is None or not leaves_group_free(mate.driver)]
+
+
 def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
     """One problem (``group_not_viable``) for each group of which some devices are asked for and others are in the way.
 
-    A mate that is bound to a VFIO driver is not in the way.
+    A mate that is bound to a VFIO driver, or to pci-stub, is not in the way.
     """
     groups: dict[int, list[PciDevice]] = {}
     for device in devices:
@@ -60,7 +66,7 @@ def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
 
 
 def _missing(asked: list[PciDevice], listed: Collection[PciAddress], bus: Bus) -> list[PciDevice]:
-    return [mate for mate in mates(asked[0], bus) if mate.address not in listed and not is_vfio_driver(mate.driver)]
+    return [mate for mate in mates_to_take(asked[0], bus) if mate.address not in listed]
 
 
 def _driver_of(device: PciDevice) -> str:

@@ -89,7 +89,7 @@ def _line(device: PciDevice, info: dict[str, Any]) -> str:
     text = f"{device.line}, {_group(device)}"
     if info["obstacles"] is None:
         return text
-    codes = list(dict.fromkeys(finding["code"] for finding in info["obstacles"]))
+    codes = list(dict.fromkeys(found["code"] for found in info["obstacles"] if found["severity"] == "error"))
     verdicts = {True: "assignable", False: f"not assignable ({', '.join(codes)})", None: "assignable is not known"}
     return f"{text}, {verdicts[info['assignable']]}"
 

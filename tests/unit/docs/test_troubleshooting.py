@@ -36,7 +36,7 @@ def test_every_explained_code_exists(heading: str) -> None:
 def test_every_guard_is_explained_with_whether_it_can_be_forced() -> None:
     rows = explained("What guards a device")
     assert {guard.code: rows[guard.code][0] for guard in GUARDS} == {
-        guard.code: "yes" if guard.forcible else "no" for guard in GUARDS
+        guard.code: "warning" if not guard.refuses else "yes" if guard.forcible else "no" for guard in GUARDS
     }
 
 

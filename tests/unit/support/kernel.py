@@ -76,6 +76,8 @@ class FakeKernel(Host):
         self._asleep = 0.0
         # A driver's interfaces live and die with its binding. They are kept here while they are gone.
         self._interfaces: dict[tuple[str, str], dict[str, str]] = {}
+        self.groups_at_probe: dict[str, int] = {}
+        """The IOMMU groups that devices get when a driver first probes them (Arm, before Linux 6.15)."""
 
     # -- attributes --------------------------------------------------------------------------------------
 
@@ -162,6 +164,9 @@ class FakeKernel(Host):
     def _bind(self, address: str, driver: str) -> None:
         if "vfio" in driver and (self.attribute(f"{PCI_DEVICES}/{address}/class") or "").startswith("0x0604"):
             return  # vfio_pci_core: only endpoints
+        group = self.groups_at_probe.pop(address, None)
+        if group is not None:
+            self.tree.join_group(address, group)
         self.tree.bind(address, driver)
         for name, mac in self._interfaces.pop((address, driver), {}).items():
             self.tree._add_interface(name, mac, self.tree.device_path(address))

@@ -177,7 +177,7 @@ class SysfsTree:
         if driver is not None:
             self.bind(address, driver)
         if group is not None:
-            self.add_to_group(address, group)
+            self.join_group(address, group)
 
         within = base
         if virtio is not None:
@@ -316,12 +316,21 @@ class SysfsTree:
             self.write(f"{base}/reserved_regions", "".join(f"{line}\n" for line in reserved))
         return self
 
-    def add_to_group(self, address: str | PciAddress, group: int) -> SysfsTree:
+    def join_group(self, address: str | PciAddress, group: int) -> SysfsTree:
         """Put a device that was added into an IOMMU group, which is made when it is not there."""
+        address = PciAddress.parse(address)
         base = self.device_path(address)
         self.add_group(group)
-        self.link(f"/sys/kernel/iommu_groups/{group}/devices/{PciAddress.parse(address)}", base)
+        self.link(f"/sys/kernel/iommu_groups/{group}/devices/{address}", base)
         return self.link(f"{base}/iommu_group", f"/sys/kernel/iommu_groups/{group}")
+
+    def add_keyboard(
+        self, number: int, within: str, keys: str = "1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe"
+    ) -> SysfsTree:
+        """Add an input device below the directory ``within``; it has a PC keyboard's keys unless told otherwise."""
+        place = f"{within}/input/input{number}"
+        self.write(f"{place}/name", f"Test Keyboard {number}\n").write(f"{place}/capabilities/key", f"{keys}\n")
+        return self.link(f"/sys/class/input/input{number}", place)
 
     # -- the IOMMU and what it needs ---------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
+from ..._iommu.groups import leaves_group_free
 from ..._pci.device import PciDevice, is_vfio_driver
 from .context import Context, Subject
 
@@ -42,7 +43,8 @@ def group_complete(context: Context) -> Iterator[Problem]:
     """
     for group, subject in _concerned(context):
         siblings = set(_device(context, subject).siblings)
-        held = [mate for mate in _undeclared(context, group) if mate.address not in siblings and not _given_up(mate)]
+        others = [mate for mate in _undeclared(context, group) if mate.address not in siblings]
+        held = [mate for mate in others if not leaves_group_free(mate.driver)]
         if held:
             yield subject.problem(
                 "group_not_viable",
@@ -71,10 +73,6 @@ def unmanaged_is_bound(context: Context) -> Iterator[Problem]:
             False,
             driver=device.driver,
         )
-
-
-def _given_up(device: PciDevice) -> bool:
-    return device.driver is None or is_vfio_driver(device.driver)
 
 
 def _concerned(context: Context) -> Iterator[tuple[int, Subject]]:

@@ -6,15 +6,22 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..._core.errors import Problem
 from ..._core.host import Host
-from ..._pci.device import Bus, PciDevice
+from ..._iommu.detect import assess
+from ..._iommu.groups import Group, read_group
+from ..._iommu.machine import Machine
+from ..._iommu.platform import State
+from ..._iommu.vfio import unsafe_interrupts_allowed
+from ..._pci.address import PciAddress
+from ..._pci.device import Bus, PciDevice, is_vfio_driver
 from ..holders import Holders
+from ..keyboards import Keyboards
 from ..network import Network
 from ..storage import Storage
 from ..topology import Topology
@@ -25,28 +32,76 @@ class Change(enum.Enum):
 
     BIND = "bind"
     """It is taken from the host (bound to a VFIO driver)."""
+    ASSIGN = "assign"
+    """It has a VFIO driver already, so the host lives without it, and a guest is to have it."""
     RELEASE = "release"
     """It is given back to the host."""
+
+    @classmethod
+    def towards_guest(cls, device: PciDevice) -> Change:
+        """What a device has before it on its way to a guest."""
+        return cls.ASSIGN if is_vfio_driver(device.driver) else cls.BIND
+
+
+class Severity(str, enum.Enum):
+    """How much a finding weighs; the words are those of the blockers of iommu_info."""
+
+    ERROR = "error"
+    """It stands against the change."""
+    WARNING = "warning"
+    """It is to be known, and stands against nothing."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a guard stands against a device: what it found, and what to do about it."""
+    """What a guard found in a device, and what to do about it.
+
+    ``certain`` is false when only the change itself can show it; a module then looks again when the change is made.
+    """
 
     message: str
     remedy: str
+    severity: Severity = Severity.ERROR
+    certain: bool = True
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A guard's objection to one device. ``certain`` is false when what decides could not be read."""
+    """What a guard found in one device.
+
+    An error that is not ``certain`` is one whose evidence could not be read: a module refuses as well. A warning that
+    is not ``certain`` is about what only the change itself can show: a module makes the change and looks again.
+    """
 
     code: str
     device: str
     message: str
     remedy: str
     forcible: bool
+    severity: Severity = Severity.ERROR
     certain: bool = True
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a module leaves the device alone because of it, unless its code is forced."""
+        return self.severity is Severity.ERROR
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether only the change itself shows what it is about."""
+        return not self.refuses and not self.certain
+
+    def as_result(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return {
+            "code": self.code,
+            "device": self.device,
+            "severity": self.severity.value,
+            "message": self.message,
+            "remedy": self.remedy,
+            "forcible": self.forcible,
+            "certain": self.certain,
+        }
 
     def as_problem(self) -> Problem:
         """The objection as a module reports it when it refuses."""
@@ -59,9 +114,12 @@ class Finding:
 class GuardContext:
     """What the guards know about a host. Each part is read when a guard first asks, and then shared by all devices."""
 
-    def __init__(self, host: Host, bus: Bus) -> None:
+    def __init__(self, host: Host, bus: Bus, leaving: Iterable[PciAddress] = ()) -> None:
+        """:param leaving: the devices that leave the host together; group mates need not be named"""
         self.host = host
         self.bus = bus
+        self.leaving = frozenset(leaving)
+        self._groups: dict[int, Group] = {}
 
     @cached_property
     def topology(self) -> Topology:
@@ -83,12 +141,41 @@ class GuardContext:
         """Who uses devices through VFIO."""
         return Holders(self.host, self.bus)
 
+    @cached_property
+    def keyboards(self) -> Keyboards:
+        """The keyboards of the host."""
+        return Keyboards(self.host)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The host as far as its IOMMU is concerned."""
+        return Machine(self.host, self.bus)
+
+    @cached_property
+    def unsafe_interrupts(self) -> str | None:
+        """How it is known that interrupts are not remapped and VFIO was not told to do without; None otherwise.
+
+        None, too, when it is not known for certain, or when no IOMMU is active.
+        """
+        assessment = assess(self.machine)[1]
+        if assessment.state is not State.ACTIVE or assessment.remapping.enabled is not False:
+            return None
+        return None if unsafe_interrupts_allowed(self.machine) else "; ".join(assessment.remapping.evidence)
+
+    def group(self, number: int) -> Group:
+        """The IOMMU group of this number."""
+        if number not in self._groups:
+            self._groups[number] = read_group(self.bus, number)
+        return self._groups[number]
+
 
 class Guard(ABC):
     """One kind of reason. It has a code, which is also what forces it, where it can be forced."""
 
     code: ClassVar[str]
     forcible: ClassVar[bool] = True
+    refuses: ClassVar[bool] = True
+    """Whether it can stand against a device at all; one that cannot makes warnings only."""
     changes: ClassVar[frozenset[Change]] = frozenset((Change.BIND,))
     """The changes it stands against."""
 

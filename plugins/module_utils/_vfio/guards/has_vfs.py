@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._pci.device import PciDevice
-from .base import Guard, GuardContext, Reason
+from .base import Change, Guard, GuardContext, Reason
 
 
 class HasVfs(Guard):
     """The host's driver of the PF serves the VFs; without it they vanish or stop working."""
 
     code = "has_vfs"
+    changes = frozenset((Change.BIND, Change.ASSIGN))
 
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
         if device.sriov_numvfs:

@@ -14,7 +14,7 @@ class InUseByDomain(Guard):
     """Open VFIO files say who uses a device or its group, whatever started the process. A PF answers for its VFs."""
 
     code = "in_use_by_domain"
-    changes = frozenset((Change.BIND, Change.RELEASE))
+    changes = frozenset(Change)
 
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
         vfs = [context.bus.device(address) for address in device.vfs if address in context.bus]

@@ -13,28 +13,36 @@ from .console_display import ConsoleDisplay
 from .has_vfs import HasVfs
 from .in_use_by_domain import InUseByDomain
 from .management_network import ManagementNetwork
+from .no_interrupt_remapping import NoInterruptRemapping
 from .no_iommu import NoIommu
+from .no_reset import NoReset
+from .reserved_region import ReservedRegion
 from .system_device import SystemDevice
+from .usb_in_use import UsbInUse
 
 GUARDS: tuple[Guard, ...] = (
     Bridge(),
     NoIommu(),
+    NoInterruptRemapping(),
+    ReservedRegion(),
     SystemDevice(),
     BootDisk(),
     ManagementNetwork(),
     ConsoleDisplay(),
+    UsbInUse(),
     InUseByDomain(),
     HasVfs(),
+    NoReset(),
 )
 
-FORCIBLE_CODES: tuple[str, ...] = tuple(sorted(guard.code for guard in GUARDS if guard.forcible))
+FORCIBLE_CODES: tuple[str, ...] = tuple(sorted(guard.code for guard in GUARDS if guard.forcible and guard.refuses))
 """What ``force`` accepts."""
 
 
 def check_device(device: PciDevice, context: GuardContext, change: Change = Change.BIND) -> list[Finding]:
-    """Everything that stands against a change of a device, in the order of :data:`GUARDS`.
+    """Everything the guards find about a change of a device, in the order of :data:`GUARDS`.
 
-    A guard whose evidence cannot be read makes a finding that is not ``certain``: a module refuses then just the
+    A guard whose evidence cannot be read makes an error that is not ``certain``: a module refuses then just the
     same, a report says that it does not know.
     """
     found = []
@@ -44,7 +52,17 @@ def check_device(device: PciDevice, context: GuardContext, change: Change = Chan
         address = str(device.address)
         try:
             for reason in guard.reasons(device, context):
-                found.append(Finding(guard.code, address, reason.message, reason.remedy, guard.forcible))
+                found.append(
+                    Finding(
+                        guard.code,
+                        address,
+                        reason.message,
+                        reason.remedy,
+                        guard.forcible,
+                        reason.severity,
+                        reason.certain,
+                    )
+                )
         except EvidenceMissing as error:
             found.append(
                 Finding(

@@ -17,7 +17,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core import modul
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.modules import vfio_devices
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
-from ansible_collections.kvm.passthrough.tests.unit.support.machine import MANAGEMENT, NVME, VF0, VF1, hypervisor
+from ansible_collections.kvm.passthrough.tests.unit.support.machine import MANAGEMENT, NVME, TWINS, VF0, VF1, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
 
@@ -92,6 +92,15 @@ def test_bad_input(
     assert result["failed"]
     assert text in result["msg"]
     assert kernel.writes == []
+
+
+def test_what_is_to_be_known_is_a_warning_of_ansible(kernel: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel.tree.path(f"{kernel.tree.device_path(TWINS[0])}/reset_method").unlink()
+    result = call(capsys, devices=[TWINS[0]], _ansible_check_mode=True)
+    assert not result.get("failed")
+    assert len(result["warnings"]) == 1
+    assert "no way to reset 0000:05:00.0" in str(result["warnings"][0])
+    assert "deprecations" not in result
 
 
 def test_a_hang_asks_for_a_reboot(kernel: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:

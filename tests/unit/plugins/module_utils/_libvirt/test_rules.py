@@ -380,7 +380,7 @@ def test_the_group_is_complete(check: Check, tree: SysfsTree) -> None:
     assert f"IOMMU group 6 of the device also has {PAIR[1]}, held by snd of the host" in problem.message
     assert "0000:05:00.0" not in problem.text  # a bridge does not count
     assert check({PAIR[0]: {}, PAIR[1]: {"assigned": False}}) == []
-    for driver in ("vfio-pci", "mlx5_vfio_pci", None):
+    for driver in ("vfio-pci", "mlx5_vfio_pci", "pci-stub", None):
         tree.bind(PAIR[1], driver)
         assert check({PAIR[0]: {}}) == []
 
@@ -450,6 +450,15 @@ def test_libvirt_would_take_a_device_that_the_host_needs(check: Check, tree: Sys
     assert "kvm.passthrough.vfio_devices" in problem.remedy
     assert "boot_disk" in problem.remedy
     assert codes(check({disk: {"managed": False}})) == ["device_not_bound"]  # libvirt would leave that alone
+
+
+def test_what_vfio_refuses_for_good_and_what_may_be_put_right(check: Check, tree: SysfsTree) -> None:
+    tree.write("/proc/sys/kernel/arch", "x86_64\n").add_vtd()
+    tree.write("/proc/interrupts", " 24: 0 PCI-MSI 1-edge x\n")
+    assert check({NIC: {}}) == []  # interrupt remapping; and that a device cannot be reset hinders nobody
+    tree.add_group(30, reserved=["0x0 0xfff direct"])
+    tree.add_device("0000:0c:00.0", driver="a", group=30, reset_methods=None)
+    assert codes(check({"0000:0c:00.0": {}})) == ["reserved_region"]
 
 
 def test_what_the_definition_has_already_is_not_about_to_change(check: Check, tree: SysfsTree) -> None:

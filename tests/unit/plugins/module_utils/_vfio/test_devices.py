@@ -32,6 +32,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.machine import (
     VF1,
     hypervisor,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
 DEFAULTS: dict[str, Any] = {
@@ -304,6 +305,124 @@ def test_a_mate_that_is_bound_to_vfio_or_a_bridge_or_a_platform_part_is_not_in_t
     assert [device["address"] for device in done["devices"]] == ["0000:07:00.0"]
 
 
+def test_a_mate_on_pci_stub_is_not_in_the_way_and_stays_there(kernel: FakeKernel) -> None:
+    """The kernel's own rule: a driver that leaves DMA alone leaves the group free."""
+    kernel.tree.add_device("0000:07:00.0", ids="8086:1572", group=30)
+    kernel.tree.add_device("0000:07:00.1", ids="8086:1573", driver="pci-stub", override="pci-stub", group=30)
+    for group in ("require", "include"):
+        done = run(kernel, "0000:07:00.0", group=group, check=True)
+        assert [device["address"] for device in done["devices"]] == ["0000:07:00.0"]
+    quadruple(kernel, "0000:07:00.0")
+    assert driver(kernel, "0000:07:00.1") == "pci-stub"
+
+
+# -- groups that show once a driver has probed -------------------------------------------------------------
+
+LATE, LATE_MATE = "0000:07:00.0", "0000:07:00.1"
+
+
+@pytest.fixture
+def arm(kernel: FakeKernel) -> FakeKernel:
+    """A host with an SMMU, and a device that no driver has probed yet."""
+    kernel.tree.write("/sys/class/iommu/smmu3.0x0000000009050000/uevent", "")
+    kernel.tree.add_device(LATE, ids="1234:11e8", pci_class=0x00FF00)
+    kernel.groups_at_probe = {LATE: 30}
+    return kernel
+
+
+def test_a_device_gets_its_group_with_the_binding(arm: FakeKernel) -> None:
+    assert devices_report(arm, [LATE])["devices"][0]["assignable"] is None
+    done = quadruple(arm, LATE)
+    described = [action["description"] for action in done["actions"]]
+    assert f"look at the IOMMU group of {LATE}, which shows once the device is bound" in described
+    assert [LATE in warning and "not known before a driver" in warning for warning in done["warnings"]] == [True]
+    assert done["devices"][0]["iommu_group"] is None
+    assert "warnings" not in run(arm, LATE)
+    assert devices_report(arm, [LATE])["devices"][0]["assignable"] is True
+    quadruple(arm, LATE, state="released")
+    assert run(arm, LATE)["devices"][0]["iommu_group"] == 30
+
+
+def test_a_device_that_gets_no_group(arm: FakeKernel) -> None:
+    arm.groups_at_probe = {}
+    before = tree_hash(arm.root, OWN)
+    with pytest.raises(PassthroughError) as caught:
+        run(arm, LATE)
+    assert caught.value.code == "no_iommu"
+    assert caught.value.extra["failed_action"].startswith(f"look at the IOMMU group of {LATE}")
+    assert tree_hash(arm.root, OWN) == before
+
+
+@pytest.mark.parametrize("group", ["require", "include"])
+def test_a_group_that_turns_out_to_hold_a_device_of_the_host(arm: FakeKernel, group: str) -> None:
+    """Everything is taken back; the group is known from then on, and the next run goes by it."""
+    arm.tree.add_device(LATE_MATE, ids="8086:10d3", driver="e1000e", group=30)
+    assert run(arm, LATE, VF0, group=group, check=True)["changed"]
+    with pytest.raises(PassthroughError) as caught:
+        run(arm, LATE, VF0, group=group)
+    assert codes(caught.value) == [("group_not_viable", LATE)]
+    assert LATE_MATE in str(caught.value)
+    assert ("another run finds them" in str(caught.value)) is (group == "include")
+    assert [driver(arm, address) for address in (LATE, LATE_MATE, VF0)] == [None, "e1000e", "igbvf"]
+    assert not arm.exists(RULES_PATH)
+    assert not arm.exists(STATE_PATH)
+    arm.writes.clear()
+    if group == "require":
+        assert codes(refused(arm, LATE)) == [("group_not_viable", LATE)]
+        quadruple(arm, LATE, LATE_MATE)
+    else:
+        assert [device["address"] for device in quadruple(arm, LATE, group=group)["devices"]] == [LATE, LATE_MATE]
+
+
+def test_a_group_that_turns_out_to_be_reserved(arm: FakeKernel) -> None:
+    arm.tree.add_group(30, reserved=["0x0 0xfff direct"])
+    with pytest.raises(PassthroughError) as caught:
+        run(arm, LATE)
+    assert codes(caught.value) == [("reserved_region", LATE)]
+    assert driver(arm, LATE) is None
+    run(arm, LATE, force=["reserved_region"])
+    assert driver(arm, LATE) == "vfio-pci"
+
+
+# -- IBM Z -------------------------------------------------------------------------------------------------
+
+
+def test_ibm_z(tmp_path: Path) -> None:
+    """Addresses with the uid as domain; no ACPI, no interrupt controllers, no initramfs of a known kind."""
+    tree = SysfsTree(tmp_path, kernel="6.12.57-s390x")
+    tree.write("/proc/sys/kernel/arch", "s390x\n")
+    tree.write("/proc/interrupts", "           CPU0\nEXT:       4711\nPCI:          9\nDMA:          0\n")
+    tree.write("/proc/self/mountinfo", "25 1 0:2 / / rw shared:1 - rootfs rootfs rw\n")
+    tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n").link("/proc/1/fd/0", "/dev/null")
+    for uid, fid in ((0x1234, 0x10), (0xFFFF, 0x11)):
+        tree.add_device(
+            f"{uid:04x}:00:00.0",
+            ids="15b3:1016",
+            pci_class=0x020000,
+            driver="mlx5_core",
+            group=fid,
+            attributes={"uid": f"0x{uid:x}", "function_id": f"0x{fid:08x}", "pchid": "0x0100", "uid_is_unique": "1"},
+        )
+        tree.write(f"/sys/class/iommu/s390-iommu.{fid:08x}/uevent", "")
+    kernel = FakeKernel(tree, {"mlx5_core": ["15b3:1016"], "vfio-pci": []})
+    before = tree_listing(kernel.root, OWN)
+
+    found = devices_report(kernel, ["1234:00:00.0"])["devices"][0]
+    assert (found["assignable"], found["obstacles"]) == (True, [])
+    quadruple(kernel, "1234:00:00.0", persistent=False)
+    assert [driver(kernel, f"{uid}:00:00.0") for uid in ("1234", "ffff")] == ["vfio-pci", "mlx5_core"]
+    quadruple(kernel, "1234:00:00.0", state="released")
+    kernel.run(["modprobe", "-r", "vfio-pci"])
+    assert tree_listing(kernel.root, OWN) == before
+
+    tree.write("/usr/bin/dracut", "").path("/usr/bin/dracut").chmod(0o755)
+    kernel.writes.clear()
+    error = refused(kernel, "1234:00:00.0")
+    assert error.code == "persistence_unsupported"
+    assert "dracut" in str(error)
+    assert "persistent to false" in str(error)
+
+
 # -- refusals ----------------------------------------------------------------------------------------------
 
 
@@ -323,6 +442,27 @@ def test_force_takes_codes(kernel: FakeKernel) -> None:
     assert codes(refused(kernel, "0000:00:01.0", force=["boot_disk", "system_device"])) == [("bridge", "0000:00:01.0")]
     run(kernel, NVME, force=["boot_disk"])
     assert driver(kernel, NVME) == "vfio-pci"
+
+
+def test_what_is_to_be_known_is_a_warning(kernel: FakeKernel) -> None:
+    """Nothing refuses a device that cannot be reset, and so neither do we; it is told when it is bound, once."""
+    kernel.tree.path(f"{kernel.tree.device_path(TWINS[0])}/reset_method").unlink()
+    done = quadruple(kernel, *TWINS)
+    assert [TWINS[0] in warning and "no way to reset" in warning for warning in done["warnings"]] == [True]
+    assert "warnings" not in run(kernel, *TWINS)
+
+
+def test_two_controllers_with_a_keyboard_each_are_not_both_given_away(kernel: FakeKernel) -> None:
+    controllers = ["0000:00:14.0", "0000:00:1a.0"]
+    for number, address in enumerate(controllers):
+        kernel.tree.add_device(
+            address, ids=f"8086:7ae{number}", pci_class=0x0C0330, driver="xhci_hcd", group=40 + number
+        )
+        kernel.tree.add_keyboard(number, f"{kernel.tree.device_path(address)}/usb1/1-1")
+    for address in controllers:
+        run(kernel, address, check=True)
+    assert codes(refused(kernel, *controllers)) == [("usb_in_use", address) for address in controllers]
+    run(kernel, *controllers, check=True, force=["usb_in_use"])
 
 
 def test_guards_look_at_what_changes_only(kernel: FakeKernel) -> None:

@@ -13,7 +13,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import PciDevice
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio import describe
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Finding, GuardContext
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Change, Finding, GuardContext
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import check_device
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
@@ -299,9 +299,9 @@ def test_without_obstacles_nobody_is_asked_for_uses(tree: SysfsTree) -> None:
 def test_each_device_of_a_group_is_looked_at_once(tree: SysfsTree, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = []
 
-    def watched(device: PciDevice, context: GuardContext) -> list[Finding]:
+    def watched(device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
         looked_at.append(str(device.address))
-        return check_device(device, context)
+        return check_device(device, context, change)
 
     monkeypatch.setattr(describe, "check_device", watched)
     report(tree, [{"vendor_id": "1234", "count": "all"}])
@@ -389,9 +389,9 @@ def test_the_tree_of_some_devices_has_the_way_to_them_and_guards_do_not_look_at_
 ) -> None:
     looked_at = []
 
-    def watched(device: PciDevice, context: GuardContext) -> list[Finding]:
+    def watched(device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
         looked_at.append(str(device.address))
-        return check_device(device, context)
+        return check_device(device, context, change)
 
     monkeypatch.setattr(describe, "check_device", watched)
     result = report(tree, ["01:10.0"], tree=True)

@@ -526,3 +526,222 @@ def test_no_iommu_at_all(tmp_path: Path) -> None:
     assert "no active IOMMU" in found[0].message
     assert "iommu_info" in found[0].remedy
     assert not found[0].forcible
+
+
+# -- no_iommu: groups that come with drivers ---------------------------------------------------------------
+
+
+def findings_of(machine: Machine, address: str, change: Change = Change.BIND) -> list[tuple[str, str, bool]]:
+    return [(finding.code, finding.severity.value, finding.certain) for finding in machine.findings(address, change)]
+
+
+@pytest.mark.parametrize("unit", ["smmu3.0x0000000009050000", "arm-smmu.0.auto", "virtio4"])
+def test_a_group_that_no_driver_has_made_yet_is_undecided(machine: Machine, unit: str) -> None:
+    machine.tree.write(f"/sys/class/iommu/{unit}/uevent", "").add_device("0000:05:00.0")
+    assert findings_of(machine, "0000:05:00.0") == [("no_iommu", "warning", False)]
+    finding = machine.findings("0000:05:00.0")[0]
+    assert finding.is_undecided
+    assert not finding.refuses
+    assert "is not known before a driver has probed" in finding.message
+
+
+@pytest.mark.parametrize("unit", ["dmar0", "ivhd0", "s390-iommu.00000000", "iommu-phb0000"])
+def test_units_that_know_their_devices_leave_nothing_undecided(machine: Machine, unit: str) -> None:
+    machine.tree.write(f"/sys/class/iommu/{unit}/uevent", "").add_device("0000:05:00.0")
+    assert findings_of(machine, "0000:05:00.0") == [("no_iommu", "error", True)]
+
+
+def test_a_driver_without_a_group_says_that_there_will_be_none(machine: Machine) -> None:
+    machine.tree.write("/sys/class/iommu/smmu3.0x0/uevent", "").add_device("0000:05:00.0", driver="edu")
+    assert findings_of(machine, "0000:05:00.0") == [("no_iommu", "error", True)]
+
+
+def test_a_group_that_vfio_made_up(machine: Machine) -> None:
+    machine.tree.add_device("0000:05:00.0", driver="vfio-pci", group=30).add_device("0000:06:00.0", group=31)
+    for group in (30, 31):
+        machine.tree.write(f"/sys/kernel/iommu_groups/{group}/name", "vfio-noiommu\n" if group == 30 else "dmar\n")
+    assert "enable_unsafe_noiommu_mode" in machine.only("0000:05:00.0", "no_iommu", Change.ASSIGN)
+    assert machine.findings("0000:06:00.0") == []
+
+
+# -- no_interrupt_remapping --------------------------------------------------------------------------------
+
+
+def x86(machine: Machine, *, remapped: bool) -> SysfsTree:
+    """An active VT-d with or without interrupt remapping, as /proc/interrupts shows it."""
+    prefix = "IR-" if remapped else ""
+    machine.tree.write("/proc/sys/kernel/arch", "x86_64\n").add_vtd()
+    return machine.tree.write("/proc/interrupts", f"  24:  0  {prefix}PCI-MSI 327680-edge  xhci_hcd\n")
+
+
+def test_interrupts_that_are_not_remapped(machine: Machine) -> None:
+    x86(machine, remapped=False)
+    message = machine.only(NIC, "no_interrupt_remapping")
+    assert "/proc/interrupts has no name with IR-" in message
+    assert "VFIO refuses 0000:01:00.0 when a guest is started" in message
+    machine.tree.add_device("0000:05:00.0")
+    machine.only("0000:05:00.0", "no_iommu")  # which is the greater trouble
+
+
+def test_interrupts_that_are_remapped(machine: Machine) -> None:
+    x86(machine, remapped=True)
+    assert machine.findings(NIC) == []
+
+
+@pytest.mark.parametrize("module", ["vfio_iommu_type1", "iommufd"])
+def test_vfio_that_was_told_to_do_without_remapping(machine: Machine, module: str) -> None:
+    x86(machine, remapped=False).write(f"/sys/module/{module}/parameters/allow_unsafe_interrupts", "Y\n")
+    assert machine.findings(NIC) == []
+
+
+def test_remapping_that_is_not_known_is_no_objection(machine: Machine) -> None:
+    machine.tree.write("/proc/sys/kernel/arch", "x86_64\n").add_vtd(table=False, ecap=None)
+    assert machine.findings(NIC) == []
+
+
+# -- reserved_region ---------------------------------------------------------------------------------------
+
+
+def test_a_region_that_stays_mapped(machine: Machine) -> None:
+    """The group as a whole is refused, whichever of its devices the firmware means."""
+    machine.tree.add_group(30, reserved=["0x7b800000 0x7fffffff direct", "0xfee00000 0xfeefffff msi"])
+    for address in ("0000:05:00.0", "0000:05:00.1"):
+        machine.tree.add_device(address, group=30)
+        assert "(0x7b800000-0x7fffffff)" in machine.only(address, "reserved_region")
+
+
+@pytest.mark.parametrize("kind", ["direct-relaxable", "msi", "reserved"])
+def test_regions_that_the_kernel_gives_up_or_needs_anyway(machine: Machine, kind: str) -> None:
+    machine.tree.add_group(30, reserved=[f"0x7b800000 0x7fffffff {kind}"]).add_device("0000:05:00.0", group=30)
+    assert machine.findings("0000:05:00.0") == []
+
+
+# -- no_reset ----------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_cannot_be_reset_is_a_warning(machine: Machine) -> None:
+    machine.tree.add_device("0000:00:14.0", group=30, reset_methods=None)
+    assert findings_of(machine, "0000:00:14.0") == [("no_reset", "warning", True)]
+    assert not machine.findings("0000:00:14.0")[0].refuses
+
+
+def test_resetting_that_was_switched_off(machine: Machine) -> None:
+    machine.tree.add_device("0000:00:14.0", group=30, attributes={"reset_method": "\n", "reset": ""})
+    assert findings_of(machine, "0000:00:14.0") == [("no_reset", "warning", True)]
+
+
+def test_before_linux_5_15_only_the_attribute_reset_tells(machine: Machine) -> None:
+    machine.tree.add_device("0000:00:14.0", group=30, reset_methods=None, attributes={"reset": ""})
+    assert machine.findings("0000:00:14.0") == []
+
+
+def test_a_function_that_is_reset_with_its_bus(machine: Machine) -> None:
+    """The audio part of a graphics card: the bus has nothing but what goes to the same guest."""
+    tree = machine.tree.add_device("0000:00:01.0", driver="pcieport", bridge=True, group=30)
+    for function in range(2):
+        tree.add_device(f"0000:05:00.{function}", group=31, parent="0000:00:01.0", reset_methods=None)
+    assert machine.findings("0000:05:00.1") == []
+    tree.add_device("0000:05:01.0", group=32, parent="0000:00:01.0")
+    assert findings_of(machine, "0000:05:00.1") == [("no_reset", "warning", True)]
+    assert machine.findings("0000:05:01.0") == []  # it has a reset of its own
+
+
+def test_a_bus_with_a_bridge_on_it_takes_more_than_the_group_along(machine: Machine) -> None:
+    tree = machine.tree.add_device("0000:00:01.0", driver="pcieport", bridge=True, group=30)
+    tree.add_device("0000:05:00.0", group=30, parent="0000:00:01.0", reset_methods=None)
+    assert machine.findings("0000:05:00.0") == []
+    tree.add_device("0000:05:01.0", bridge=True, group=30, parent="0000:00:01.0")
+    assert findings_of(machine, "0000:05:00.0") == [("no_reset", "warning", True)]
+
+
+# -- usb_in_use --------------------------------------------------------------------------------------------
+
+USB, USB2 = "0000:00:14.0", "0000:05:00.0"
+MULTIMEDIA_KEYS = (
+    "3f000301ff 0 0 483ffff17aff32d bfd4444600000000 1 130c730b17c000 267bfad9415fed 9e168000004400 10000002"
+)
+
+
+@pytest.fixture
+def usb(machine: Machine) -> SysfsTree:
+    for number, address in enumerate((USB, USB2)):
+        machine.tree.add_device(address, pci_class=0x0C0330, driver="xhci_hcd", group=30 + number)
+    return machine.tree
+
+
+def behind(tree: SysfsTree, address: str) -> str:
+    return f"{tree.device_path(address)}/usb1/1-1/1-1:1.0/0003:046D:C31C.0001"
+
+
+def test_the_only_keyboard(machine: Machine, usb: SysfsTree) -> None:
+    usb.add_keyboard(3, behind(usb, USB))
+    assert "behind it: Test Keyboard 3" in machine.only(USB, "usb_in_use")
+    assert machine.findings(USB2) == []
+    assert machine.findings(USB, Change.ASSIGN) == []  # whoever has it, it is not the host
+
+
+@pytest.mark.parametrize("other", ["/sys/devices/platform/i8042/serio0", "a controller"])
+def test_a_second_keyboard_elsewhere(machine: Machine, usb: SysfsTree, other: str) -> None:
+    usb.add_keyboard(3, behind(usb, USB)).add_keyboard(4, behind(usb, USB2) if other == "a controller" else other)
+    assert machine.findings(USB) == []
+    assert machine.findings(USB2) == []
+
+
+def test_a_keyboard_that_a_program_makes_helps_nobody(machine: Machine, usb: SysfsTree) -> None:
+    usb.add_keyboard(3, behind(usb, USB)).add_keyboard(4, "/sys/devices/virtual")
+    machine.only(USB, "usb_in_use")
+    machine.tree.path("/sys/class/input/input3").unlink()
+    assert machine.findings(USB) == []
+
+
+@pytest.mark.parametrize("keys", [MULTIMEDIA_KEYS, "8000 10000000000000 0", "0", "", "no number"])
+def test_buttons_are_no_keyboard(machine: Machine, usb: SysfsTree, keys: str) -> None:
+    usb.add_keyboard(3, behind(usb, USB), keys)
+    assert machine.findings(USB) == []
+
+
+def test_a_keyboard_behind_something_else_than_usb(machine: Machine, usb: SysfsTree) -> None:
+    usb.add_keyboard(3, f"{usb.device_path(NIC)}/i2c-0")
+    assert machine.findings(NIC) == []
+
+
+def test_two_controllers_of_one_group_leave_together(machine: Machine) -> None:
+    tree = machine.tree
+    for function in range(2):
+        tree.add_device(f"0000:05:00.{function}", pci_class=0x0C0330, driver="xhci_hcd", group=30)
+        tree.add_keyboard(function, behind(tree, f"0000:05:00.{function}"))
+    machine.only("0000:05:00.0", "usb_in_use")
+
+
+def test_two_controllers_that_are_asked_for_together(machine: Machine, usb: SysfsTree) -> None:
+    usb.add_keyboard(3, behind(usb, USB)).add_keyboard(4, behind(usb, USB2))
+    host = usb.host(runner=machine.run)
+    bus = Bus(host)
+    context = GuardContext(host, bus, [PciAddress.parse(USB), PciAddress.parse(USB2)])
+    assert [finding.code for finding in check_device(bus.device(PciAddress.parse(USB)), context)] == ["usb_in_use"]
+
+
+# -- devices that VFIO has already -------------------------------------------------------------------------
+
+
+def test_who_gave_a_device_up_is_not_asked_again(machine: Machine) -> None:
+    """What watches over the taking is past; what would hinder a guest is not."""
+    tree = machine.tree.add_group(30, reserved=["0x0 0xfff direct"])
+    tree.add_device("0000:05:00.0", pci_class=0x030000, driver="vfio-pci", group=30, boot_vga=True)
+    device = Bus(tree.host()).device(PciAddress.parse("0000:05:00.0"))
+    assert Change.towards_guest(device) is Change.ASSIGN
+    assert [code for code, *_rest in findings_of(machine, "0000:05:00.0", Change.ASSIGN)] == ["reserved_region"]
+    assert [code for code, *_rest in findings_of(machine, "0000:05:00.0")] == ["reserved_region", "console_display"]
+
+
+# -- what cannot be read -----------------------------------------------------------------------------------
+
+
+def test_a_device_of_which_little_can_be_read(machine: Machine) -> None:
+    """A container, a policy of SELinux: no traceback, and nothing made up."""
+    machine.tree.add_device(USB, pci_class=0x0C0330, group=30)
+    for name in ("reset_method", "driver_override", "boot_vga", "numa_node"):
+        machine.tree.path(f"{machine.tree.device_path(USB)}/{name}").unlink(missing_ok=True)
+    machine.tree.path("/sys/kernel/iommu_groups/30/reserved_regions").unlink()
+    machine.tree.path("/sys/class/input/input9").mkdir(parents=True)
+    assert {code for code, severity, _certain in findings_of(machine, USB) if severity == "error"} == set()
