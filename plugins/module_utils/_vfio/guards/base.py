@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from ..._core.errors import Problem
 from ..._core.host import Host
+from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice
 from ..holders import Holders
 from ..network import Network
@@ -62,6 +63,8 @@ class GuardContext:
     def __init__(self, host: Host, bus: Bus) -> None:
         self.host = host
         self.bus = bus
+        self.findings: dict[tuple[PciAddress, Change], list[Finding]] = {}
+        """What the guards said of each device; in a big group each device is asked about for every other one."""
 
     @cached_property
     def topology(self) -> Topology:
