@@ -303,6 +303,11 @@ class PciDevice:
         """The network interfaces the device has in the module's network namespace (those of virtio devices too)."""
         return sorted(self._class_children("net"))
 
+    @cached_property
+    def vfio_cdevs(self) -> list[str]:
+        """The device's nodes in /dev/vfio/devices (``vfio3``), while a VFIO driver has it (since Linux 6.6)."""
+        return self._host.list_dir(f"{self.path}/vfio-dev")
+
     def _class_children(self, kind: str) -> list[str]:
         names = []
         for child in self._entries:
@@ -460,6 +465,10 @@ class Bus:
 
     def groups(self) -> list[int]:
         """The numbers of all IOMMU groups, ascending; empty without an active IOMMU."""
+        return self._groups
+
+    @cached_property
+    def _groups(self) -> list[int]:
         found = (integer(name) for name in self._host.list_dir(IOMMU_GROUPS))
         return sorted(number for number in found if number is not None)
 

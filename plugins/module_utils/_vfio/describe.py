@@ -7,15 +7,13 @@ from __future__ import annotations
 from typing import Any, Callable, TypeVar
 
 from .._core.host import Host
-from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice, is_vfio_driver
 from .._pci.link import Link
 from .._pci.modalias import ModuleAliases
 from .._pci.numbers import integer
 from .._pci.zpci import Zpci
 from .evidence import EvidenceMissing, demand_the_hosts_network
-from .guards.base import Change, Finding, GuardContext
-from .guards.registry import check_device
+from .guards.base import GuardContext
 from .topology import CLASS_BLOCK, CLASS_NET
 from .variant import VariantDrivers
 from .verdict import is_assignable, obstacles
@@ -40,7 +38,6 @@ class Describer:
         self._context = GuardContext(host, bus)
         self._aliases = ModuleAliases(host)
         self._variants = VariantDrivers(host, self._aliases)
-        self._findings: dict[tuple[PciAddress, Change], list[Finding]] = {}
         self.unknown: dict[str, None] = {}
         """What could not be found out, and why, as phrases in the order in which it was met."""
 
@@ -89,13 +86,13 @@ class Describer:
         modules = self._aliases.modules(device.modalias)
         if modules is None and device.modalias is not None:
             self._note("modules, variant_drivers", "the running kernel's modules.alias cannot be read")
-        nodes = self._host.list_dir(f"{device.path}/vfio-dev") if is_vfio_driver(device.driver) else []
+        cdevs = device.vfio_cdevs if is_vfio_driver(device.driver) else []
         return {
             "driver": device.driver,
             "driver_override": device.driver_override,
             "modules": modules,
             "variant_drivers": self._variants.of(device.modalias),
-            "vfio_device": f"/dev/vfio/devices/{nodes[0]}" if nodes else None,
+            "vfio_device": f"/dev/vfio/devices/{cdevs[0]}" if cdevs else None,
         }
 
     def _functions(self, device: PciDevice) -> dict[str, Any]:
@@ -129,7 +126,7 @@ class Describer:
     def _assignability(self, device: PciDevice) -> dict[str, Any]:
         if not self._with_uses:
             return {"assignable": None, "obstacles": None, "held_by": None}
-        findings = obstacles(device, self._context, self._check)
+        findings = obstacles(device, self._context)
         holders = self._known("held_by", self._context.holders.of, device)
         return {
             "assignable": is_assignable(findings),
@@ -138,12 +135,6 @@ class Describer:
             if holders is None
             else [{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders],
         }
-
-    def _check(self, device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
-        """The guards' findings, which are the same for a device and when it is a group mate."""
-        if (device.address, change) not in self._findings:
-            self._findings[device.address, change] = check_device(device, context, change)
-        return self._findings[device.address, change]
 
     def _interfaces(self, device: PciDevice) -> list[dict[str, Any]]:
         self._known("interfaces", demand_the_hosts_network, self._host)

@@ -5,27 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Callable
 
 from .._pci.device import PciDevice
 from .group import mates_to_take
 from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
 
-Check = Callable[[PciDevice, GuardContext, Change], "list[Finding]"]
 
-
-def obstacles(device: PciDevice, context: GuardContext, check: Check = check_device) -> list[Finding]:
+def obstacles(device: PciDevice, context: GuardContext) -> list[Finding]:
     """What the guards find about a device and about the group mates that would be taken from the host with it.
 
     These are the findings on which the module vfio_devices acts with ``group: include``. Mates that may stay where they
     are (bridges, and what VFIO or pci-stub has) are no obstacle; the device itself being a bridge is one.
-
-    :param check: :func:`check_device`, or what remembers its answers, for whoever asks about all devices of a group
     """
-    findings = [*check(device, context, Change.towards_guest(device))]
+    findings = check_device(device, context, Change.towards_guest(device))
     for mate in mates_to_take(device, context.bus):
-        findings += check(mate, context, Change.towards_guest(mate))
+        findings += check_device(mate, context, Change.towards_guest(mate))
     return findings
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import PciDevice
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio import describe
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Change, Finding, GuardContext
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import check_device
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards import registry
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Guard, GuardContext, Reason
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -278,6 +277,19 @@ def test_what_is_behind_a_bridge_is_the_devices_there(tree: SysfsTree) -> None:
 # -- how much is looked at ------------------------------------------------------------------------------------
 
 
+class Watcher(Guard):
+    """A guard that never objects, and keeps the addresses of the devices it was asked about."""
+
+    code = "watcher"
+
+    def __init__(self) -> None:
+        self.looked_at: list[str] = []
+
+    def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
+        self.looked_at.append(str(device.address))
+        return iter(())
+
+
 def test_without_obstacles_nobody_is_asked_for_uses(tree: SysfsTree) -> None:
     def never(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
         raise AssertionError(argv)
@@ -297,15 +309,10 @@ def test_without_obstacles_nobody_is_asked_for_uses(tree: SysfsTree) -> None:
 
 
 def test_each_device_of_a_group_is_looked_at_once(tree: SysfsTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = []
-
-    def watched(device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
-        looked_at.append(str(device.address))
-        return check_device(device, context, change)
-
-    monkeypatch.setattr(describe, "check_device", watched)
+    watcher = Watcher()
+    monkeypatch.setattr(registry, "GUARDS", (watcher, *registry.GUARDS))
     report(tree, [{"vendor_id": "1234", "count": "all"}])
-    assert looked_at == [f"0000:00:05.{function}" for function in range(4)]
+    assert watcher.looked_at == [f"0000:00:05.{function}" for function in range(4)]
 
 
 def test_what_cannot_be_seen_in_a_container_is_null_and_said(tree: SysfsTree) -> None:
@@ -387,13 +394,8 @@ def test_the_tree(tree: SysfsTree) -> None:
 def test_the_tree_of_some_devices_has_the_way_to_them_and_guards_do_not_look_at_it(
     tree: SysfsTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at = []
-
-    def watched(device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
-        looked_at.append(str(device.address))
-        return check_device(device, context, change)
-
-    monkeypatch.setattr(describe, "check_device", watched)
+    watcher = Watcher()
+    monkeypatch.setattr(registry, "GUARDS", (watcher, *registry.GUARDS))
     result = report(tree, ["01:10.0"], tree=True)
     assert result["tree_lines"] == [
         "pci0000:00",
@@ -401,7 +403,7 @@ def test_the_tree_of_some_devices_has_the_way_to_them_and_guards_do_not_look_at_
         "      +- 0000:01:10.0 [8086:10ca] Ethernet controller, 82576 Virtual Function, driver igbvf, group 15",
     ]
     assert result["tree"][0]["children"][0]["selected"] is False
-    assert looked_at == ["0000:01:10.0"]
+    assert watcher.looked_at == ["0000:01:10.0"]
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------
