@@ -20,13 +20,14 @@ description:
     touched; when a step fails, all devices are brought back to what they had.
   - >-
     A device is refused when the host cannot do without it. The reasons have codes, which are in RV(ignore:problems).
-    V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers;
-    V(management_network) that it carries an address, a default route or the SSH connection of the host, through
-    whatever is stacked on its interface; V(console_display) that the host booted with it as its display;
-    V(usb_in_use) that all keyboards of the host are behind it; V(in_use_by_domain) that a running virtual machine uses
-    it; V(has_vfs) that it is a physical function with virtual functions; V(system_device) that it is a part of the
-    platform, such as a memory controller; V(bridge) that it is a PCI bridge; V(no_iommu) that it is in no IOMMU group;
-    V(group_not_viable) that others of its IOMMU group are not listed.
+    V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers, or
+    that a program writes to its disk; V(management_network) that it carries an address, a default route or the SSH
+    connection of the host, through whatever is stacked on its interface; V(console_display) that the host booted with
+    it as its display, or draws its console into its memory; V(usb_in_use) that all keyboards of the host are behind it;
+    V(in_use_by_domain) that a running virtual machine uses it; V(has_vfs) that it is a physical function with virtual
+    functions; V(system_device) that it is a part of the platform, such as a memory controller; V(bridge) that it is a
+    PCI bridge; V(no_iommu) that it is in no IOMMU group; V(group_not_viable) that others of its IOMMU group are not
+    listed.
   - >-
     Two reasons are no danger to the host, but the kernel would refuse the device when a guest is started with it.
     V(no_interrupt_remapping) means that the IOMMU does not remap interrupts and VFIO was not told to do without;

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from .._core.errors import Problem
+from .._core.errors import PassthroughError, Problem
 from .._iommu.groups import leaves_group_free
 from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice
@@ -24,9 +24,7 @@ def mates(device: PciDevice, bus: Bus) -> list[PciDevice]:
     controller): nothing uses them, and nothing will.
     """
     others = [bus.device(address) for address in device.group_members if address != device.address and address in bus]
-    return [
-        other for other in others if not other.is_bridge and (other.driver is not None or platform_part(other) is None)
-    ]
+    return [other for other in others if _has_to_go(other)]
 
 
 def mates_to_take(device: PciDevice, bus: Bus) -> list[PciDevice]:
@@ -63,6 +61,13 @@ def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _has_to_go(mate: PciDevice) -> bool:
+    try:
+        return not mate.is_bridge and (mate.driver is not None or platform_part(mate) is None)
+    except PassthroughError:  # it vanished meanwhile
+        return False
 
 
 def _missing(asked: list[PciDevice], listed: Collection[PciAddress], bus: Bus) -> list[PciDevice]:

@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which processes have devices open through VFIO: the running virtual machines that use them.
+"""Which processes have device files open, such as the running virtual machines that use devices through VFIO.
 
-A process opens either the device's group (``/dev/vfio/12``) or the device itself (``/dev/vfio/devices/vfio3``, with
-iommufd, since kernel 6.6). Source: Documentation/driver-api/vfio.rst.
+Of VFIO, a process opens either the device's group (``/dev/vfio/12``) or the device itself (``/dev/vfio/devices/vfio3``,
+with iommufd, since kernel 6.6). Source: Documentation/driver-api/vfio.rst.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from .evidence import EvidenceMissing, demand_all_processes, evidence
 
 _GROUP = re.compile(r".*/vfio/(?:noiommu-)?(\d+)")
 _CDEV = re.compile(r".*/vfio/devices/(vfio\d+)")
+_FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that has a VFIO file open; ``domain`` is the libvirt domain's name when it is such a QEMU."""
+    """A process that has a device file open; ``domain`` is the libvirt domain's name when it is such a QEMU."""
 
     pid: int
     command: str
@@ -34,12 +36,65 @@ class Holder:
         return f"process {self.pid} ({self.command})"
 
 
-class Holders:
-    """The processes that hold VFIO groups and devices. Everything is read on first use and then kept."""
+@dataclass(frozen=True)
+class OpenFile:
+    """A device file (``/dev/vfio/12``) that a process has open under a descriptor."""
 
-    def __init__(self, host: Host, bus: Bus) -> None:
+    path: str
+    pid: int
+    descriptor: str
+
+
+class Processes:
+    """The processes of the host and the device files they have open. Everything is read on first use and then kept."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @evidence
+    def device_files(self) -> list[OpenFile]:
+        """Every device file that any process has open.
+
+        :raises EvidenceMissing: when other processes' open files cannot be seen
+        """
+        demand_all_processes(self._host)
+        # The first process always has files open; where they cannot be seen, nobody else's can.
+        first = [self._host.link_target(f"/proc/1/fd/{name}") for name in self._host.list_dir("/proc/1/fd")]
+        if not any(first):
+            raise EvidenceMissing("the open files of other processes (/proc/*/fd) cannot be read")
+        found = []
+        for pid in self._host.list_dir("/proc"):
+            if not pid.isdigit():
+                continue
+            for descriptor in self._host.list_dir(f"/proc/{pid}/fd"):
+                target = self._host.link_target(f"/proc/{pid}/fd/{descriptor}") or ""
+                if target.startswith("/dev/"):
+                    found.append(OpenFile(target, int(pid), descriptor))
+        return found
+
+    def writes(self, file: OpenFile) -> bool:
+        """Whether a file was opened for writing (``flags`` in /proc/PID/fdinfo, octal; see proc(5))."""
+        match = _FLAGS.search(self._host.attribute(f"/proc/{file.pid}/fdinfo/{file.descriptor}") or "")
+        return match is not None and int(match[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+    def holder(self, pid: int) -> Holder:
+        """A process as people know it."""
+        command = self._host.attribute(f"/proc/{pid}/comm") or "?"
+        arguments = (self._host.attribute(f"/proc/{pid}/cmdline") or "").split("\0")
+        for option, value in zip(arguments, arguments[1:]):
+            match = re.match(r"(?:guest=)?([^,=]+)(?:,|$)", value) if option == "-name" else None
+            if match:
+                return Holder(pid, command, match[1])
+        return Holder(pid, command, None)
+
+
+class Holders:
+    """The processes that hold VFIO groups and devices."""
+
+    def __init__(self, host: Host, bus: Bus, processes: Processes | None = None) -> None:
         self._host = host
         self._bus = bus
+        self._processes = processes or Processes(host)
 
     def of(self, device: PciDevice) -> list[Holder]:
         """The processes that use a device or, since a group is owned as a whole, any device of its IOMMU group.
@@ -55,27 +110,9 @@ class Holders:
 
     @evidence
     def _by_node(self) -> dict[str, list[Holder]]:
-        demand_all_processes(self._host)
-        # The first process always has files open; where they cannot be seen, nobody else's can.
-        first = [self._host.link_target(f"/proc/1/fd/{name}") for name in self._host.list_dir("/proc/1/fd")]
-        if not any(first):
-            raise EvidenceMissing("the open files of other processes (/proc/*/fd) cannot be read")
         found: dict[str, list[Holder]] = defaultdict(list)
-        for pid in self._host.list_dir("/proc"):
-            if not pid.isdigit():
-                continue
-            for descriptor in self._host.list_dir(f"/proc/{pid}/fd"):
-                target = self._host.link_target(f"/proc/{pid}/fd/{descriptor}") or ""
-                match = _GROUP.fullmatch(target) or _CDEV.fullmatch(target)
-                if match:
-                    found[match[1]].append(self._holder(int(pid)))
-        return found
-
-    def _holder(self, pid: int) -> Holder:
-        command = self._host.attribute(f"/proc/{pid}/comm") or "?"
-        arguments = (self._host.attribute(f"/proc/{pid}/cmdline") or "").split("\0")
-        for option, value in zip(arguments, arguments[1:]):
-            match = re.match(r"(?:guest=)?([^,=]+)(?:,|$)", value) if option == "-name" else None
+        for file in self._processes.device_files:
+            match = _GROUP.fullmatch(file.path) or _CDEV.fullmatch(file.path)
             if match:
-                return Holder(pid, command, match[1])
-        return Holder(pid, command, None)
+                found[match[1]].append(self._processes.holder(file.pid))
+        return found

@@ -16,6 +16,7 @@ from functools import cached_property
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from .evidence import EvidenceMissing, demand_all_processes, evidence
+from .holders import Processes
 from .topology import CLASS_BLOCK
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -49,15 +50,16 @@ class Mount:
 class Storage:
     """The block devices in use. Everything is read on first use and then kept."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, processes: Processes | None = None) -> None:
         self._host = host
+        self._processes = processes or Processes(host)
 
     def uses(self, name: str) -> list[str]:
         """What the block device ``name`` (``nvme0n1p2``) is used for, as phrases; empty when the host does not use it.
 
-        :raises EvidenceMissing: when mounts, swap or ZFS pools cannot be read
+        :raises EvidenceMissing: when mounts, swap, ZFS pools or the files that processes have open cannot be read
         """
-        return self._uses.get(name, [])
+        return self._uses.get(name) or self._written.get(name, [])
 
     def is_partition(self, name: str) -> bool:
         """Whether a block device is part of a disk; the uses of a partition are uses of its disk, too."""
@@ -76,6 +78,19 @@ class Storage:
             for holder in self._host.list_dir(f"{CLASS_BLOCK}/{name}/holders"):
                 if name not in uses:
                     self._spread(name, f"part of {self._label(holder)}, which is active", uses)
+        return uses
+
+    @cached_property
+    def _written(self) -> dict[str, list[str]]:
+        """Disks without a file system of the host that a program writes to: a guest's disk, Ceph, a database.
+
+        Whoever only reads (udev, which looks at every disk; monitoring) does not live on it.
+        """
+        uses: dict[str, list[str]] = defaultdict(list)
+        for file in self._processes.device_files:
+            name = self._block_name(file.path)
+            if name is not None and self._processes.writes(file):
+                self._spread(name, f"open for writing by {self._processes.holder(file.pid)}", uses)
         return uses
 
     def _spread(self, name: str, purpose: str, uses: dict[str, list[str]]) -> None:

@@ -20,7 +20,8 @@ from ..._iommu.platform import State
 from ..._iommu.vfio import unsafe_interrupts_allowed
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
-from ..holders import Holders
+from ..framebuffers import boot_framebuffers
+from ..holders import Holders, Processes
 from ..keyboards import Keyboards
 from ..network import Network
 from ..storage import Storage
@@ -131,7 +132,7 @@ class GuardContext:
     @cached_property
     def storage(self) -> Storage:
         """What block devices are used for."""
-        return Storage(self.host)
+        return Storage(self.host, self.processes)
 
     @cached_property
     def network(self) -> Network:
@@ -141,7 +142,20 @@ class GuardContext:
     @cached_property
     def holders(self) -> Holders:
         """Who uses devices through VFIO."""
-        return Holders(self.host, self.bus)
+        return Holders(self.host, self.bus, self.processes)
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of the host."""
+        return Processes(self.host)
+
+    @cached_property
+    def framebuffers(self) -> dict[PciAddress, str]:
+        """The PCI functions in whose memory the firmware's framebuffer is.
+
+        :raises EvidenceMissing: when that cannot be read
+        """
+        return boot_framebuffers(self.host)
 
     @cached_property
     def keyboards(self) -> Keyboards:

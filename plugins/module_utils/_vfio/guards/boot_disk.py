@@ -11,7 +11,8 @@ from .base import Guard, GuardContext, Reason
 
 
 class BootDisk(Guard):
-    """Root, boot, swap, any mounted file system or active volume, through whatever layers lie in between.
+    """Root, boot, swap, any mounted file system or active volume, through whatever layers lie in between, and any disk
+    that a program writes to.
 
     A physical function is also answered for by its virtual functions (NVMe), which go when its driver goes.
     """
@@ -29,5 +30,6 @@ class BootDisk(Guard):
                 if uses:
                     yield Reason(
                         f"The host uses the disk {name} behind {device.address}{of_vf}: {'; '.join(uses)}.",
-                        "If the host can do without it, unmount it, switch its swap off, deactivate its volumes.",
+                        "If the host can do without it, unmount it, switch its swap off, deactivate its volumes, "
+                        "end what writes to it.",
                     )

@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from ..._pci.device import PciDevice
 from .base import Guard, GuardContext, Reason
 
+# PCI Code and ID Assignment Specification: base class of display controllers.
+_DISPLAY = 0x03
+
 
 class ConsoleDisplay(Guard):
-    """``boot_vga`` is 1 on the device that shows the firmware's and the kernel's console."""
+    """The display of the firmware's and the kernel's console.
+
+    ``boot_vga`` is 1 on the one the firmware chose. Where the kernel still draws into the memory that the firmware set
+    up for it (no graphics driver has taken over), that memory is part of the device, and VFIO cannot have it either.
+    """
 
     code = "console_display"
 
@@ -19,6 +26,13 @@ class ConsoleDisplay(Guard):
         if device.boot_vga:
             yield Reason(
                 f"{device.address} is the display the host booted with: its console goes dark when it is taken away.",
+                "See to another way in (SSH, serial console), or make another graphics card the primary one in the "
+                "firmware's setup.",
+            )
+        elif device.pci_class >> 16 == _DISPLAY and device.address in context.framebuffers:
+            yield Reason(
+                f"The console is drawn into the memory of {device.address} ({context.framebuffers[device.address]} in "
+                "/proc/iomem).",
                 "See to another way in (SSH, serial console), or make another graphics card the primary one in the "
                 "firmware's setup.",
             )

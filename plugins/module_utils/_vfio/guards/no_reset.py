@@ -54,10 +54,10 @@ def _resets_with_its_bus(device: PciDevice, context: GuardContext) -> bool:
     if not _is_function(above.rpartition("/")[2]):
         return False
     on_bus = [PciAddress.parse(name) for name in context.host.list_dir(above) if _is_function(name)]
-    return all(
-        address in device.group_members and address in context.bus and not context.bus.device(address).is_bridge
-        for address in on_bus
-    )
+    try:
+        return all(address in device.group_members and not context.bus.device(address).is_bridge for address in on_bus)
+    except PassthroughError:  # one vanished meanwhile, and with it what was known of the bus
+        return False
 
 
 def _is_function(name: str) -> bool:

@@ -420,6 +420,13 @@ def test_a_device_that_vanishes_is_named(tree: SysfsTree) -> None:
     assert "      +- 0000:01:10.0" in result["tree_lines"]
 
 
+def test_a_device_that_vanishes_does_not_hide_its_group(tree: SysfsTree) -> None:
+    tree.vanish("00:05.1")
+    result = report(tree)
+    assert [each["address"] for each in result["undescribed"]] == ["0000:00:05.1"]
+    assert {"0000:00:05.0", "0000:00:05.2", "0000:00:05.3"} <= {device["address"] for device in result["devices"]}
+
+
 def test_a_device_with_a_broken_attribute_does_not_hide_the_others(tree: SysfsTree) -> None:
     tree.set_attribute("01:10.0", "vendor", "garbage")
     result = report(tree)

@@ -71,7 +71,9 @@ HOST = st.fixed_dictionaries(
 def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     """A machine with up to five functions on two buses, some of which it uses."""
     tree = SysfsTree(folder)
-    tree.write("/proc/swaps", "Filename\n").write("/proc/self/mountinfo", "").link("/proc/1/fd/0", "/dev/null")
+    tree.write("/proc/iomem", "").write("/proc/swaps", "Filename\n").write("/proc/self/mountinfo", "").link(
+        "/proc/1/fd/0", "/dev/null"
+    )
     tree.write("/proc/sys/kernel/arch", "aarch64\n" if made["smmu"] else "x86_64\n")
     if made["smmu"]:
         tree.write("/sys/class/iommu/smmu3.0x0/uevent", "")
@@ -103,7 +105,9 @@ def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     if made["held"] is not None:
         tree.path("/proc/4711/fd").mkdir(parents=True)
         tree.path("/proc/4711/fd/30").symlink_to(f"/dev/vfio/{made['held']}")
-    drivers = {"e1000e": [], "vfio-pci": [], "mlx5_vfio_pci": [], "pci-stub": [], "pcieport": []}
+    drivers: dict[str, list[str]] = {
+        name: [] for name in ("e1000e", "vfio-pci", "mlx5_vfio_pci", "pci-stub", "pcieport")
+    }
     address = {"ifname": f"eth{made['address']}", "addr_info": [{"local": "192.0.2.1", "scope": "global"}]}
     return FakeKernel(tree, drivers, addresses=[address])
 

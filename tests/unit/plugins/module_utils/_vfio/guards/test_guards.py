@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -40,6 +41,7 @@ class Machine:
         self.mounts: list[str] = []
         self.mount("0:21", "/proc", "proc", "proc")
         self.swap()
+        tree.write("/proc/iomem", "00000000-00000fff : Reserved\n")
         tree.path("/proc/1/fd").mkdir(parents=True)
         tree.path("/proc/1/fd/0").symlink_to("/dev/null")
         self.addresses: list[dict[str, Any]] = [
@@ -204,6 +206,31 @@ def test_bcachefs(machine: Machine) -> None:
     machine.mount("0:40", "/srv", "bcachefs", "/dev/nvme0n1:/dev/nvme7n1")
     assert "mounted at /srv" in machine.only(DISK, "boot_disk")
     assert machine.findings(DISK2) == []
+
+
+@pytest.mark.parametrize("flags", ["0100002", "0100001", "02100002"])
+def test_a_disk_that_a_program_writes_to(machine: Machine, flags: str) -> None:
+    """A guest's raw disk, Ceph: nothing is mounted, and nothing is stacked on it."""
+    machine.open_file(4711, "/dev/nvme0n1", "qemu\0-name\0guest=db\0")
+    machine.tree.write("/proc/4711/fdinfo/30", f"pos:\t0\nflags:\t{flags}\nmnt_id:\t25\n")
+    message = machine.only(DISK, "boot_disk")
+    assert "nvme0n1 behind 0000:02:00.0: open for writing by the running domain db (process 4711)" in message
+    assert machine.findings(DISK2) == []
+
+
+def test_a_partition_that_a_program_writes_to(machine: Machine) -> None:
+    machine.open_file(4711, f"/dev/{machine.partition('nvme0n1', 1, '259:1')}")
+    machine.tree.write("/proc/4711/fdinfo/30", "flags:\t0100002\n")
+    assert "open for writing by process 4711 (qemu-system-x86) (nvme0n1p1)" in machine.only(DISK, "boot_disk")
+
+
+@pytest.mark.parametrize("fdinfo", ["pos:\t0\nflags:\t0100000\n", "", None])
+def test_a_disk_that_a_program_reads_is_free(machine: Machine, fdinfo: Optional[str]) -> None:
+    """udev and monitoring look at every disk now and then; and a process may be gone by the time it is looked at."""
+    machine.open_file(4711, "/dev/nvme0n1")
+    if fdinfo is not None:
+        machine.tree.write("/proc/4711/fdinfo/30", fdinfo)
+    assert machine.findings(DISK) == []
 
 
 def test_loop_device_over_a_disk(machine: Machine) -> None:
@@ -451,6 +478,7 @@ def test_open_device(machine: Machine) -> None:
 def test_unreadable_process_evidence(machine: Machine) -> None:
     machine.tree.path("/proc/1/fd/0").unlink()
     assert machine.findings(NIC) == []  # no VFIO driver in its group, so nobody can have it open
+    assert machine.unknown(DISK) == ["boot_disk"]  # a program may write to it
     machine.tree.bind(NIC, "vfio-pci")
     assert machine.unknown(NIC) == ["in_use_by_domain"]
 
@@ -504,6 +532,46 @@ def test_console_display(machine: Machine) -> None:
         machine.tree.add_device(f"0000:05:00.{number}", pci_class=0x030000, group=30, boot_vga=number == 0)
     machine.only("0000:05:00.0", "console_display")
     assert machine.findings("0000:05:00.1") == []
+
+
+IOMEM = """\
+00000000-00000fff : Reserved
+c0000000-febfffff : PCI Bus 0000:00
+  d0000000-e1ffffff : PCI Bus 0000:05
+    d0000000-dfffffff : 0000:05:00.0
+      d0000000-d02fffff : {name}
+    e0000000-e1ffffff : 0000:06:00.0
+  fd000000-fdffffff : 0000:07:00.0
+"""
+
+
+@pytest.mark.parametrize("name", ["BOOTFB", "efifb", "simple-framebuffer.0", "simplefb"])
+def test_the_console_in_the_memory_of_a_display(machine: Machine, name: str) -> None:
+    machine.tree.write("/proc/iomem", IOMEM.format(name=name))
+    for bus in (5, 6, 7):
+        machine.tree.add_device(f"0000:{bus:02x}:00.0", pci_class=0x030000, group=30 + bus, boot_vga=False)
+    assert f"({name} in /proc/iomem)" in machine.only("0000:05:00.0", "console_display")
+    assert machine.findings("0000:06:00.0") == []
+    assert machine.findings("0000:07:00.0") == []
+
+
+def test_a_display_whose_driver_has_taken_over(machine: Machine) -> None:
+    machine.tree.write("/proc/iomem", IOMEM.format(name="amdgpu"))
+    machine.tree.add_device("0000:05:00.0", pci_class=0x030000, group=30, boot_vga=False)
+    assert machine.findings("0000:05:00.0") == []
+
+
+def test_without_root_rights_the_nesting_is_still_there(machine: Machine) -> None:
+    zeroed = re.sub(r"[0-9a-f]{8}-[0-9a-f]{8}", "00000000-00000000", IOMEM.format(name="BOOTFB"))
+    machine.tree.write("/proc/iomem", zeroed).add_device("0000:05:00.0", pci_class=0x030000, group=30)
+    machine.only("0000:05:00.0", "console_display")
+
+
+def test_unreadable_framebuffer_evidence(machine: Machine) -> None:
+    machine.tree.path("/proc/iomem").unlink()
+    machine.tree.add_device("0000:05:00.0", pci_class=0x030000, group=30, boot_vga=False)
+    assert machine.unknown("0000:05:00.0") == ["console_display"]
+    assert machine.findings(NIC) == []  # draws nothing, so nothing has to be known
 
 
 def test_has_vfs(machine: Machine) -> None:
