@@ -20,7 +20,7 @@ def no_addresses(argv: Sequence[str], _timeout: float, _stdin: str | None) -> Co
 
 
 def main() -> None:
-    json.dump(devices_report(Host(sys.argv[1], runner=no_addresses), None), sys.stdout)
+    sys.stdout.write(json.dumps(devices_report(Host(sys.argv[1], runner=no_addresses), None)))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,9 @@ def _add_card(tree: SysfsTree, number: int, card: Card, groups: Iterator[int]) -
             reset_methods="flr bus",
             totalvfs=64,
             interfaces={f"eth{number}p{function}": f"02:00:{number:02x}:00:00:{function:02x}"},
-            attributes=_attributes(card.pf, card.subsystem, 0x020000, card.revision, f"{number:014x}{function:02x}"),
+            attributes=_attributes(
+                card.pf, card.subsystem, 0x020000, card.revision, f"{number + 1:014x}{function:02x}"
+            ),
         )
         count = (54, 7)[function]
         for address in tree.add_vfs(

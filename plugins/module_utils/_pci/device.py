@@ -356,10 +356,11 @@ class PciDevice:
 
     @property
     def subsystem_name(self) -> str | None:
-        """The name of the card the device is on from the host's pci.ids, or None."""
-        return self._bus.names.subsystem(
-            self.vendor_id, self.device_id, self.subsystem_vendor_id, self.subsystem_device_id
-        )
+        """The name of the card the device is on from the host's pci.ids, or None. As with lspci (libpci's names.c),
+        subsystem ids that repeat the device's own mean its own name."""
+        own = (self.vendor_id, self.device_id)
+        card = (self.subsystem_vendor_id, self.subsystem_device_id)
+        return self._bus.names.subsystem(*own, *card) or (self.device_name if own == card else None)
 
     @property
     def line(self) -> str:

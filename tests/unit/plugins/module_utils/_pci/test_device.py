@@ -244,3 +244,10 @@ def test_a_scan_asks_once_and_for_nothing_more(tree: SysfsTree) -> None:
     assert host.below("/sys/bus/pci/devices") == {f"{one.name}/{name}": 1 for one in bus.devices() for name in wanted}
     assert host.below("/sys/kernel/iommu_groups") == {f"{group}/devices": 1 for group in range(4)}
     assert host.asked["/sys/bus/pci/devices"] == 1
+
+
+def test_the_name_of_the_card(tree: SysfsTree) -> None:
+    tree.write("/usr/share/misc/pci.ids", "8086  Intel\n\t10c9  82576\n\t\t8086 a02c  Quad Port Adapter\n")
+    for slot, subsystem in enumerate(("8086:a02c", "8086:10c9", "8086:0001")):
+        tree.add_device(f"00:{slot:02x}.0", ids="8086:10c9", subsystem=subsystem)
+    assert [one.subsystem_name for one in Bus(tree.host()).devices()] == ["Quad Port Adapter", "82576", None]
