@@ -28,7 +28,7 @@ _NODEDEV = re.compile(
     re.IGNORECASE,
 )
 # drivers/pci/probe.c, pci_setup_device(): "%04x:%02x:%02x.%d".
-_SYSFS = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+_SYSFS = re.compile(r"((?:[1-9a-f][0-9a-f]{0,3})?[0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 _LIMITS = {"domain": MAX_DOMAIN, "bus": MAX_BUS, "slot": MAX_SLOT, "function": MAX_FUNCTION}
 
 _FORMS = "Write it as 0000:01:10.0, 01:10.0, pci_0000_01_10_0, or a mapping of domain, bus, slot and function."

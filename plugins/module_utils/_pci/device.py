@@ -356,10 +356,11 @@ class PciDevice:
 
     @property
     def subsystem_name(self) -> str | None:
-        """The name of the card the device is on from the host's pci.ids, or None."""
-        return self._bus.names.subsystem(
-            self.vendor_id, self.device_id, self.subsystem_vendor_id, self.subsystem_device_id
-        )
+        """The name of the card the device is on from the host's pci.ids, or None. As with lspci (libpci's names.c),
+        subsystem ids that repeat the device's own mean its own name."""
+        own = (self.vendor_id, self.device_id)
+        card = (self.subsystem_vendor_id, self.subsystem_device_id)
+        return self._bus.names.subsystem(*own, *card) or (self.device_name if own == card else None)
 
     @property
     def line(self) -> str:
@@ -436,25 +437,31 @@ class Bus:
         return any(_FID_SLOT.fullmatch(name) for name in self._physical_slots)
 
     def __contains__(self, address: PciAddress) -> bool:
-        if address in self._devices or ("addresses" in self.__dict__ and address in self._listed):
-            return True
-        return self._host.exists(f"{DEVICES}/{address}")
+        return self._find(address) is not None
 
     def device(self, address: PciAddress) -> PciDevice:
         """The device at an address; the same object for the same address.
 
         :raises PassthroughError: ``device_not_found``
         """
-        if address not in self._devices:
-            if address not in self:
-                raise PassthroughError(
-                    "device_not_found",
-                    f"There is no PCI device {address} on this host.",
-                    "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
-                    device=str(address),
-                )
-            self._devices[address] = self._make(address)
-        return self._devices[address]
+        device = self._find(address)
+        if device is None:
+            raise PassthroughError(
+                "device_not_found",
+                f"There is no PCI device {address} on this host.",
+                "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
+                device=str(address),
+            )
+        return device
+
+    def _find(self, address: PciAddress) -> PciDevice | None:
+        device = self._devices.get(address)
+        if device is None:
+            # What was listed is there; asking again for each of thousands is what a scan cannot afford.
+            listed = "addresses" in self.__dict__ and address in self._listed
+            if listed or self._host.exists(f"{DEVICES}/{address}"):
+                device = self._devices[address] = self._make(address)
+        return device
 
     def _make(self, address: PciAddress) -> PciDevice:
         return PciDevice(self._host, address, self)

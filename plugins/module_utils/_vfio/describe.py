@@ -18,7 +18,7 @@ from .topology import CLASS_BLOCK, CLASS_NET
 from .variant import VariantDrivers
 from .verdict import is_assignable, obstacles
 
-# Documentation/ABI/stable/sysfs-block: the size of every block device is told in these, whatever its own sectors are.
+# include/linux/blk_types.h, SECTOR_SIZE: what the kernel counts sizes in, whatever the sectors of the disk are.
 SECTOR = 512
 
 Subject = TypeVar("Subject")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class SysfsTree:
 
     def __init__(self, root: Path, kernel: str = KERNEL) -> None:
         self.root = Path(root)
+        self._bases: dict[PciAddress, str] = {}
         self.kernel = kernel
         for folder in ("/sys/bus/pci/devices", "/sys/bus/pci/drivers", "/sys/devices", "/sys/module", "/sys/class/net"):
             self.path(folder).mkdir(parents=True, exist_ok=True)
@@ -55,18 +56,26 @@ class SysfsTree:
     def write(self, path: str, content: str | bytes) -> SysfsTree:
         """Make a file with its parent directories."""
         target = self.path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            target.write_bytes(data)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True)
+            target.write_bytes(data)
         return self
 
     def link(self, path: str, target: str) -> SysfsTree:
         """Make (or replace) a relative symbolic link at ``path`` to the machine's absolute path ``target``."""
         link = self.path(path)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            link.unlink()
+        if not link.parent.is_dir():
+            link.parent.mkdir(parents=True)
         # The link is followed from where it really is: a parent may be a link itself.
-        link.symlink_to(os.path.relpath(self.path(target), os.path.realpath(link.parent)))
+        content = os.path.relpath(self.path(target), os.path.realpath(link.parent))
+        try:
+            link.symlink_to(content)
+        except FileExistsError:
+            link.unlink()
+            link.symlink_to(content)
         return self
 
     def host(self, **arguments: Any) -> Host:
@@ -77,7 +86,10 @@ class SysfsTree:
 
     def device_path(self, address: str | PciAddress) -> str:
         """The directory of a device that was added, as the machine names it (below /sys/devices)."""
-        link = self.path(f"/sys/bus/pci/devices/{PciAddress.parse(address)}")
+        address = PciAddress.parse(address)
+        if address in self._bases:
+            return self._bases[address]
+        link = self.path(f"/sys/bus/pci/devices/{address}")
         return "/" + os.path.relpath(os.path.realpath(link), os.path.realpath(self.root))
 
     def set_attribute(self, address: str | PciAddress, name: str, value: str | bytes) -> SysfsTree:
@@ -94,10 +106,8 @@ class SysfsTree:
             numbers = [int(self.path(f"{base}/{name}").read_text(), 16) for name in _IN_MODALIAS]
         except ValueError:
             self.path(f"{base}/modalias").unlink()
-            return
-        *ids, code = numbers
-        alias = "pci:v{:08X}d{:08X}sv{:08X}sd{:08X}".format(*ids)
-        self.write(f"{base}/modalias", f"{alias}bc{code >> 16:02X}sc{code >> 8 & 0xFF:02X}i{code & 0xFF:02X}\n")
+        else:
+            self.write(f"{base}/modalias", f"{modalias(numbers[:2], numbers[2:4], numbers[4])}\n")
 
     def vanish(self, address: str | PciAddress) -> SysfsTree:
         """Take a device away in the middle of a scan: it is in the listings still, and nothing can be read of it."""
@@ -147,6 +157,7 @@ class SysfsTree:
         above = f"/sys/devices/pci{address.domain:04x}:00" if parent is None else self.device_path(parent)
         base = f"{above}/{address}"
         self.path(base).mkdir(parents=True)
+        self._bases[address] = base
         self.link(f"/sys/bus/pci/devices/{address}", base)
         self.link(f"{base}/subsystem", "/sys/bus/pci")
 
@@ -157,6 +168,7 @@ class SysfsTree:
             "subsystem_device": f"0x{subdevice}",
             "class": f"0x{pci_class:06x}",
             "revision": "0x01",
+            "modalias": modalias(_numbers(ids), _numbers(subsystem), pci_class),
             "driver_override": override or "(null)",
             "numa_node": str(numa_node),
             "enable": "1" if driver else "0",
@@ -170,8 +182,6 @@ class SysfsTree:
         values.update(attributes or {})
         for name, value in values.items():
             self.write(f"{base}/{name}", value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n")
-        if "modalias" not in values:
-            self._write_modalias(base)
         if bridge:
             self.path(f"{base}/pci_bus/{address.domain:04x}:{address.bus + 1:02x}").mkdir(parents=True)
         if driver is not None:
@@ -417,6 +427,12 @@ def config_space(
         following = 0x100 + len(capabilities) + 4 + len(body) if number < len(contents) else 0
         capabilities += (following << 20 | 1 << 16 | identity).to_bytes(4, "little") + body
     return (header.ljust(0x100, b"\0") + capabilities).ljust(4096, b"\0")[:size]
+
+
+def modalias(ids: Sequence[int], subsystem: Sequence[int], pci_class: int) -> str:
+    """A PCI device's modalias (drivers/pci/pci-sysfs.c, ``modalias_show``)."""
+    numbers = f"v{ids[0]:08X}d{ids[1]:08X}sv{subsystem[0]:08X}sd{subsystem[1]:08X}"
+    return f"pci:{numbers}bc{pci_class >> 16:02X}sc{pci_class >> 8 & 0xFF:02X}i{pci_class & 0xFF:02X}"
 
 
 def _numbers(ids: str) -> tuple[int, ...]:

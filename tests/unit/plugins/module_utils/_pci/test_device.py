@@ -13,6 +13,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus, PciDevice, ReservedRegion
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.link import Link
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.zpci import Zpci
+from ansible_collections.kvm.passthrough.tests.unit.support.counting import CountingHost
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 
@@ -224,3 +225,29 @@ def test_the_link(tree: SysfsTree) -> None:
     assert device(tree, "00:02.0").link is None
     assert device(tree, "01:10.0").link is None
     assert device(tree, "01:00.0").revision == 1
+
+
+def test_a_scan_asks_once_and_for_nothing_more(tree: SysfsTree) -> None:
+    for slot in range(8):
+        tree.add_device(f"00:{slot:02x}.0", driver="igb", group=slot // 2)
+    host = CountingHost(tree.root)
+    bus = Bus(host)
+    for _round in range(2):
+        for one in bus.devices():
+            assert one.ids == "1234:11e8"
+            assert (one.pci_class, one.subsystem_device_id) == (0x00FF00, 0x1100)
+            assert (one.driver, one.numa_node, one.revision) == ("igb", None, 1)
+            assert len(one.group_members) == 2
+            assert one.siblings == [one.address]
+            assert one.address in bus
+    wanted = ("modalias", "driver", "numa_node", "revision", "iommu_group")
+    assert host.below("/sys/bus/pci/devices") == {f"{one.name}/{name}": 1 for one in bus.devices() for name in wanted}
+    assert host.below("/sys/kernel/iommu_groups") == {f"{group}/devices": 1 for group in range(4)}
+    assert host.asked["/sys/bus/pci/devices"] == 1
+
+
+def test_the_name_of_the_card(tree: SysfsTree) -> None:
+    tree.write("/usr/share/misc/pci.ids", "8086  Intel\n\t10c9  82576\n\t\t8086 a02c  Quad Port Adapter\n")
+    for slot, subsystem in enumerate(("8086:a02c", "8086:10c9", "8086:0001")):
+        tree.add_device(f"00:{slot:02x}.0", ids="8086:10c9", subsystem=subsystem)
+    assert [one.subsystem_name for one in Bus(tree.host()).devices()] == ["Quad Port Adapter", "82576", None]
