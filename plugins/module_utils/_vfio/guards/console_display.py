@@ -12,6 +12,11 @@ from .base import Guard, GuardContext, Reason
 # PCI Code and ID Assignment Specification: base class of display controllers.
 _DISPLAY = 0x03
 
+_REMEDY = (
+    "See to another way in (SSH, serial console), or make another graphics card the primary one in the firmware's "
+    "setup."
+)
+
 
 class ConsoleDisplay(Guard):
     """The display of the firmware's and the kernel's console.
@@ -26,13 +31,11 @@ class ConsoleDisplay(Guard):
         if device.boot_vga:
             yield Reason(
                 f"{device.address} is the display the host booted with: its console goes dark when it is taken away.",
-                "See to another way in (SSH, serial console), or make another graphics card the primary one in the "
-                "firmware's setup.",
+                _REMEDY,
             )
         elif device.pci_class >> 16 == _DISPLAY and device.address in context.framebuffers:
             yield Reason(
                 f"The console is drawn into the memory of {device.address} ({context.framebuffers[device.address]} in "
                 "/proc/iomem).",
-                "See to another way in (SSH, serial console), or make another graphics card the primary one in the "
-                "firmware's setup.",
+                _REMEDY,
             )
