@@ -104,7 +104,7 @@ def _add_card(tree: SysfsTree, number: int, card: Card, groups: Iterator[int]) -
             reset_methods="flr",
             attributes=_attributes(card.vf, card.subsystem, 0x020000, card.revision),
         ):
-            tree.add_to_group(address, next(groups))
+            tree.join_group(address, next(groups))
             tree.bind(address, "vfio-pci" if address.function % 2 else card.vf_driver)
     tree.add_slot(f"{number + 1}", f"{domain:04x}:{bus:02x}:00")
 
