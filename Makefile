@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity lab lab-image clean distclean
+.PHONY: help demo test unit lint sanity benchmark lab lab-image clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
@@ -15,10 +15,11 @@ RUN := tools/dev run
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
-	@echo 'make test        everything below: unit, lint, sanity, lab'
+	@echo 'make test        everything below: unit, lint, sanity, benchmark, lab'
 	@echo 'make unit        unit tests'
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
+	@echo 'make benchmark   how fast, beside lspci'
 	@echo 'make lab         tests on emulated machines; one machine only: make lab MACHINE=intel'
 	@echo 'make lab-image   build the images of the emulated machines'
 	@echo 'make clean       remove what was made for this checkout'
@@ -29,9 +30,9 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit lint sanity lab
+test: unit lint sanity benchmark lab
 	@echo
-	@echo '=== all passed: unit, lint, sanity, lab'
+	@echo '=== all passed: unit, lint, sanity, benchmark, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto tests/unit $(ARGS)
@@ -60,6 +61,9 @@ docs-lint:
 
 sanity:
 	@tools/dev sanity -- $(ARGS)
+
+benchmark:
+	@$(RUN) --benchmark --title 'benchmarks' python -m ansible_collections.kvm.passthrough.tests.benchmark $(ARGS)
 
 lab:
 	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)

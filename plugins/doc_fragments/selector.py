@@ -30,7 +30,7 @@ notes:
   - >-
     A B(selector) says which PCI devices are meant. It is a mapping, and B(all) of its criteria have to hold.
     The criteria are C(address), C(vendor_id), C(device_id), C(subsystem_vendor_id), C(subsystem_device_id),
-    C(pci_class), C(interface), C(mac) and C(pf); at least one of them is needed.
+    C(uid), C(fid), C(pci_class), C(slot), C(interface), C(mac), C(pf) and C(serial); at least one of them is needed.
     A key that is not described here is an error, and so is a value that is not understood.
   - >-
     C(address) is the PCI address, written as C(0000:01:10.0), as C(01:10.0) (domain 0), as libvirt's node device name
@@ -41,6 +41,17 @@ notes:
   - >-
     C(vendor_id), C(device_id), C(subsystem_vendor_id) and C(subsystem_device_id) are one to four hexadecimal digits,
     with or without C(0x), B(in quotes). A number is refused, since YAML makes the same number of different spellings.
+  - >-
+    C(serial) is the PCI Express device serial number as C(lspci -v) prints it (C(00-1b-21-ff-ff-aa-bb-cc)), with
+    hyphens, colons or nothing between the bytes, in quotes. It stays with a card that is moved to another slot.
+    The functions of a card share it, so it takes C(index) or another criterion to choose one.
+    Only root can read it: without root rights it is the error C(serial_unreadable), not a device that does not match.
+  - >-
+    C(slot) is the name of the physical slot, which the firmware gives (C(PhySlot) of C(lspci -vmm)). It is text, so
+    a number has to be in quotes.
+  - >-
+    C(uid) (up to four digits) and C(fid) (up to eight) are the user-defined id and the function id on IBM Z,
+    in hexadecimal with or without C(0x), in quotes. Elsewhere no device has them.
   - >-
     C(pci_class) is the class code or its beginning, as two, four or six hexadecimal digits in quotes (C("02"),
     C("0200"), C("010802")), or one of the names C(storage), C(scsi), C(ide), C(raid), C(sata), C(sas), C(nvme),
@@ -61,8 +72,9 @@ notes:
     match, counted from 0 in the order of their addresses.
     No match and too many matches are errors that list the candidates.
   - >-
-    C(expect) is a mapping of C(vendor_id), C(device_id), C(subsystem_vendor_id) and C(subsystem_device_id) which the
-    device that was found must have. When it has not, the error C(identity_mismatch) names every difference.
+    C(expect) is a mapping of C(vendor_id), C(device_id), C(subsystem_vendor_id), C(subsystem_device_id), C(serial),
+    C(uid) and C(fid) which the device that was found must have. When it has not, the error C(identity_mismatch) names
+    every difference.
     So an address that moved when hardware was added or removed is an error, and never the wrong device.
   - >-
     C(name) is a label of your choice, used in messages. Every name can be given once.

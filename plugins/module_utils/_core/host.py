@@ -42,6 +42,8 @@ _UNREADABLE = frozenset(
     )
 )
 
+_PAGE = 4096  # the smallest there is: where pages are larger, a long attribute takes a second read
+_LONG = 1 << 16
 _MAX_LINKS = 40  # as the kernel's own limit
 _MAX_POLL = 2**31 - 1  # milliseconds: poll(2) takes an int
 
@@ -167,7 +169,7 @@ class Host:
     def link_name(self, path: str) -> str | None:
         """The last component of where a symbolic link points (``driver`` -> ``vfio-pci``); None without a link."""
         target = self.link_target(path)
-        return None if target is None else os.path.basename(target)
+        return None if target is None else target.rpartition("/")[2]
 
     def link_target(self, path: str) -> str | None:
         """What a symbolic link says (``/proc/1/fd/3`` -> ``/dev/vfio/12``), unresolved; None when it cannot be read."""
@@ -207,13 +209,50 @@ class Host:
         :raises PassthroughError: ``file_unreadable`` for an error that says nothing about the attribute (ENOMEM, …)
         """
         try:
-            with open(self.path(path), "rb", buffering=0) as stream:
-                data = stream.read()
+            # Not open(): a big machine has tens of thousands of attributes, and each would cost twice the system calls.
+            descriptor = os.open(path if self.root == "/" else self.root + path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, _PAGE)
+                # sysfs gives an attribute, a page at most, in one piece; other files may come in any number of pieces.
+                if data and not (len(data) < _PAGE and path.startswith("/sys/")):
+                    pieces = [data]
+                    while pieces[-1]:
+                        pieces.append(os.read(descriptor, _LONG))
+                    data = b"".join(pieces)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            if error.errno in _UNREADABLE:
-                return None
-            raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
-        return (data or b"").decode("utf-8", "replace").strip()
+            _ignore_unreadable(path, error)
+            return None
+        return data.decode("utf-8", "replace").strip()
+
+    @contextlib.contextmanager
+    def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        """Parts of a binary attribute: a function of offset and length, usable inside the ``with`` block.
+
+        It gives fewer bytes than asked for, or none, where the kernel shows no more, and none when the file is not
+        there or cannot be read now.
+
+        :raises PassthroughError: ``file_unreadable`` for an error that says nothing about the attribute (ENOMEM, …)
+        """
+        try:
+            descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            _ignore_unreadable(path, error)
+            yield lambda _offset, _length: b""
+            return
+
+        def read(offset: int, length: int) -> bytes:
+            try:
+                return os.pread(descriptor, length, offset)
+            except OSError as error:
+                _ignore_unreadable(path, error)
+                return b""
+
+        try:
+            yield read
+        finally:
+            os.close(descriptor)
 
     # -- writing kernel attributes -----------------------------------------------------------------------
 
@@ -319,6 +358,12 @@ class Host:
     def now(self) -> str:
         """The time in UTC, ISO 8601, whole seconds."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+
+
+def _ignore_unreadable(path: str, error: OSError) -> None:
+    """Go on after an error that says there is nothing to read; raise ``file_unreadable`` for any other."""
+    if error.errno not in _UNREADABLE:
+        raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
 
 
 def _open_descriptors() -> list[int]:

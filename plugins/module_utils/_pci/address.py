@@ -27,6 +27,8 @@ _NODEDEV = re.compile(
     r"pci_(?P<domain>[0-9a-f]{1,8})_(?P<bus>[0-9a-f]{1,2})_(?P<slot>[0-9a-f]{1,2})_(?P<function>[0-9a-f])",
     re.IGNORECASE,
 )
+# drivers/pci/probe.c, pci_setup_device(): "%04x:%02x:%02x.%d".
+_SYSFS = re.compile(r"((?:[1-9a-f][0-9a-f]{0,3})?[0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 _LIMITS = {"domain": MAX_DOMAIN, "bus": MAX_BUS, "slot": MAX_SLOT, "function": MAX_FUNCTION}
 
 _FORMS = "Write it as 0000:01:10.0, 01:10.0, pci_0000_01_10_0, or a mapping of domain, bus, slot and function."
@@ -42,6 +44,13 @@ class PciAddress:
     function: int
 
     def __post_init__(self) -> None:
+        if (
+            0 <= self.function <= MAX_FUNCTION
+            and 0 <= self.slot <= MAX_SLOT
+            and 0 <= self.bus <= MAX_BUS
+            and 0 <= self.domain <= MAX_DOMAIN
+        ):
+            return
         for name, limit in _LIMITS.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
@@ -51,6 +60,19 @@ class PciAddress:
                     field=name,
                     value=value,
                 )
+
+    @classmethod
+    def from_sysfs(cls, name: str) -> PciAddress | None:
+        """The address in the name of a sysfs entry, or None when the entry is not a PCI function."""
+        match = _SYSFS.fullmatch(name)
+        if match is None or match[3] > "1f":
+            return None
+        return cls(int(match[1], 16), int(match[2], 16), int(match[3], 16), int(match[4]))
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """What addresses sort by; a key of plain numbers sorts thousands of them many times as fast."""
+        return self.domain, self.bus, self.slot, self.function
 
     @classmethod
     def parse(cls, value: Any) -> PciAddress:

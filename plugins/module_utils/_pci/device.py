@@ -7,21 +7,39 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from .address import PciAddress
 from .classes import class_name
+from .config_space import Serial, read_serial
+from .link import Link, link_speed, link_width
 from .names import PciNames
+from .numbers import integer
+from .zpci import Zpci
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
+SLOTS = "/sys/bus/pci/slots"
 IOMMU_GROUPS = "/sys/kernel/iommu_groups"
+
+UNREADABLE_DEVICE = frozenset(("device_not_found", "device_vanished", "attribute_invalid"))
+"""The codes of errors that say a single device cannot be looked at; a scan goes on without it."""
 
 # PCI Code and ID Assignment Specification, base class 06h, sub-class 04h: PCI-to-PCI bridge.
 CLASS_PCI_BRIDGE = 0x0604
+
+# drivers/pci/pci-sysfs.c, modalias_show()
+_MODALIAS = re.compile(
+    r"pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
+    r"bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-Fa-f]{2})"
+)
+_FID_SLOT = re.compile(r"[0-9a-f]{8}")
 
 
 def is_vfio_driver(name: str | None) -> bool:
@@ -37,6 +55,15 @@ class ReservedRegion:
     end: int
     type: str
 
+    @classmethod
+    def parse(cls, line: str) -> ReservedRegion | None:
+        """A line such as ``0x00000000fee00000 0x00000000feefffff msi``; None when it is none."""
+        fields = line.split()
+        if len(fields) != 3:
+            return None
+        start, end = integer(fields[0], 16), integer(fields[1], 16)
+        return None if start is None or end is None else cls(start, end, fields[2])
+
 
 class PciDevice:
     """One PCI function. Attributes are read on first use and then kept, so an object is a consistent picture
@@ -46,10 +73,11 @@ class PciDevice:
         self._host = host
         self._bus = bus
         self.address = address
-        self.path = f"{DEVICES}/{address}"
+        self.name = str(address)
+        self.path = f"{DEVICES}/{self.name}"
 
     def __repr__(self) -> str:
-        return f"PciDevice({self.address})"
+        return f"PciDevice({self.name})"
 
     def attribute(self, name: str) -> str | None:
         """A sysfs attribute of the device, stripped; None when it has none or it cannot be read."""
@@ -60,7 +88,8 @@ class PciDevice:
         if text is None:
             raise PassthroughError(
                 "device_vanished",
-                f"The PCI device {self.address} has no attribute {name!r}: it was removed while it was being read.",
+                f"The attribute {name!r} of the PCI device {self.address} cannot be read: "
+                "the device was removed meanwhile, or sysfs is not shown in full here.",
                 device=str(self.address),
             )
         try:
@@ -73,29 +102,39 @@ class PciDevice:
             ) from None
 
     @cached_property
+    def _ids(self) -> re.Match[str] | None:
+        """Ids and class in one read: the modalias is made of the very fields that five attributes show one by one."""
+        return _MODALIAS.fullmatch(self.modalias or "")
+
+    @cached_property
     def vendor_id(self) -> int:
         """Vendor id, 16 bits."""
-        return self._hex("vendor")
+        return int(self._ids[1], 16) if self._ids else self._hex("vendor")
 
     @cached_property
     def device_id(self) -> int:
         """Device id, 16 bits."""
-        return self._hex("device")
+        return int(self._ids[2], 16) if self._ids else self._hex("device")
 
     @cached_property
     def subsystem_vendor_id(self) -> int:
         """Subsystem vendor id, 16 bits."""
-        return self._hex("subsystem_vendor")
+        return int(self._ids[3], 16) if self._ids else self._hex("subsystem_vendor")
 
     @cached_property
     def subsystem_device_id(self) -> int:
         """Subsystem device id, 16 bits."""
-        return self._hex("subsystem_device")
+        return int(self._ids[4], 16) if self._ids else self._hex("subsystem_device")
 
     @cached_property
     def pci_class(self) -> int:
         """Class code, 24 bits: base class, sub-class, programming interface."""
-        return self._hex("class")
+        return int(self._ids[5] + self._ids[6] + self._ids[7], 16) if self._ids else self._hex("class")
+
+    @cached_property
+    def revision(self) -> int:
+        """Revision id, 8 bits."""
+        return self._hex("revision")
 
     @cached_property
     def is_bridge(self) -> bool:
@@ -116,8 +155,7 @@ class PciDevice:
     @cached_property
     def numa_node(self) -> int | None:
         """The NUMA node, or None when the platform names none (the kernel says -1)."""
-        text = self.attribute("numa_node")
-        return None if text is None or int(text) < 0 else int(text)
+        return integer(self.attribute("numa_node"))
 
     @cached_property
     def modalias(self) -> str | None:
@@ -134,13 +172,74 @@ class PciDevice:
         """The ways in which the kernel can reset the device, in its order of preference (attribute since 5.15)."""
         return (self.attribute("reset_method") or "").split()
 
+    # -- what tells one card from another of its kind ---------------------------------------------------
+
+    @cached_property
+    def _serial(self) -> Serial:
+        with self._host.reader(f"{self.path}/config") as read:
+            return read_serial(read)
+
+    @property
+    def serial(self) -> str | None:
+        """The PCI Express device serial number as lspci prints it (``00-1b-21-ff-ff-aa-bb-cc``), which the functions
+        of a card share; None when there is none or :attr:`serial_readable` is false."""
+        return self._serial.number
+
+    @property
+    def serial_readable(self) -> bool:
+        """Whether it is known if there is a serial number. Only root can read the extended configuration space."""
+        return self._serial.readable
+
+    @cached_property
+    def physical_slot(self) -> str | None:
+        """The name of the slot of the machine that the device is in (as ``PhySlot`` of lspci), or None."""
+        return self._bus.physical_slot(self)
+
+    @cached_property
+    def link(self) -> Link | None:
+        """The PCI Express link; None when nothing is known of one (conventional PCI, a VF)."""
+        speed = self.attribute("current_link_speed")
+        if speed is None:
+            return None
+        link = Link(
+            speed=link_speed(speed),
+            width=link_width(self.attribute("current_link_width")),
+            max_speed=link_speed(self.attribute("max_link_speed")),
+            max_width=link_width(self.attribute("max_link_width")),
+        )
+        return link if link.is_known else None
+
+    @cached_property
+    def fid(self) -> int | None:
+        """The function id on IBM Z, 32 bits; None elsewhere."""
+        return integer(self.attribute("function_id"), 16)
+
+    @cached_property
+    def uid(self) -> int | None:
+        """The user-defined id on IBM Z, 16 bits; None elsewhere."""
+        return integer(self.attribute("uid"), 16)
+
+    @cached_property
+    def zpci(self) -> Zpci | None:
+        """The identity of the function on IBM Z, None elsewhere."""
+        if self.fid is None:
+            return None
+        unique = integer(self.attribute("uid_is_unique"))
+        return Zpci(
+            uid=self.uid,
+            fid=self.fid,
+            pchid=integer(self.attribute("pchid"), 16),
+            vfn=integer(self.attribute("vfn"), 16),
+            uid_is_unique=None if unique is None else unique == 1,
+        )
+
     # -- IOMMU ------------------------------------------------------------------------------------------
 
     @cached_property
     def iommu_group(self) -> int | None:
         """The number of the IOMMU group, valid for this boot only; None without an active IOMMU."""
         name = self._host.link_name(f"{self.path}/iommu_group")
-        return int(name) if name is not None and name.isdigit() else None
+        return integer(name)
 
     @cached_property
     def group_members(self) -> list[PciAddress]:
@@ -153,18 +252,22 @@ class PciDevice:
     def pf(self) -> PciAddress | None:
         """The physical function this is a virtual function of, or None."""
         name = self._host.link_name(f"{self.path}/physfn")
-        return None if name is None else PciAddress.parse(name)
+        return None if name is None else PciAddress.from_sysfs(name)
 
     @cached_property
     def vfs_by_index(self) -> dict[int, PciAddress]:
         """The virtual functions that exist now: VF index -> address; empty for anything but a PF with VFs."""
         found = {}
-        for name in self._host.list_dir(self.path):
-            if name.startswith("virtfn") and name[6:].isdigit():
-                target = self._host.link_name(f"{self.path}/{name}")
-                if target is not None:
-                    found[int(name[6:])] = PciAddress.parse(target)
+        for name in self._entries:
+            if name.startswith("virtfn") and name[6:].isdecimal():
+                address = PciAddress.from_sysfs(self._host.link_name(f"{self.path}/{name}") or "")
+                if address is not None:
+                    found[int(name[6:])] = address
         return dict(sorted(found.items()))
+
+    @cached_property
+    def _index_of_vf(self) -> dict[PciAddress, int]:
+        return {address: index for index, address in self.vfs_by_index.items()}
 
     @property
     def vfs(self) -> list[PciAddress]:
@@ -176,20 +279,17 @@ class PciDevice:
         """Which VF of its PF this is, from 0 on; None for anything but a VF."""
         if self.pf is None or self.pf not in self._bus:
             return None
-        found = [index for index, vf in self._bus.device(self.pf).vfs_by_index.items() if vf == self.address]
-        return found[0] if found else None
+        return self._bus.device(self.pf)._index_of_vf.get(self.address)
 
     @cached_property
     def sriov_totalvfs(self) -> int | None:
         """How many VFs the device can have, or None when it is no PF."""
-        text = self.attribute("sriov_totalvfs")
-        return None if text is None else int(text)
+        return integer(self.attribute("sriov_totalvfs"))
 
     @cached_property
     def sriov_numvfs(self) -> int | None:
         """How many VFs are enabled, or None when it is no PF."""
-        text = self.attribute("sriov_numvfs")
-        return None if text is None else int(text)
+        return integer(self.attribute("sriov_numvfs"))
 
     @cached_property
     def siblings(self) -> list[PciAddress]:
@@ -203,13 +303,25 @@ class PciDevice:
         """The network interfaces the device has in the module's network namespace (those of virtio devices too)."""
         return sorted(self._class_children("net"))
 
+    @cached_property
+    def vfio_cdevs(self) -> list[str]:
+        """The device's nodes in /dev/vfio/devices (``vfio3``), while a VFIO driver has it (since Linux 6.6)."""
+        return self._host.list_dir(f"{self.path}/vfio-dev")
+
     def _class_children(self, kind: str) -> list[str]:
-        names = self._host.list_dir(f"{self.path}/{kind}")
-        # virtio-pci: the interface hangs below virtioN, which hangs below the PCI device.
-        for child in self._host.list_dir(self.path):
-            if child.startswith("virtio"):
+        names = []
+        for child in self._entries:
+            if child == kind:
+                names += self._host.list_dir(f"{self.path}/{kind}")
+            # virtio-pci: the interface hangs below virtioN, which hangs below the PCI device.
+            elif child.startswith("virtio"):
                 names += self._host.list_dir(f"{self.path}/{child}/{kind}")
         return names
+
+    @cached_property
+    def _entries(self) -> list[str]:
+        """The names in the device's directory."""
+        return self._host.list_dir(self.path)
 
     def mac_addresses(self) -> dict[str, str]:
         """The present MAC address (lower case, colons) of each of :attr:`interfaces`."""
@@ -243,6 +355,14 @@ class PciDevice:
         return self._bus.names.device(self.vendor_id, self.device_id)
 
     @property
+    def subsystem_name(self) -> str | None:
+        """The name of the card the device is on from the host's pci.ids, or None. As with lspci (libpci's names.c),
+        subsystem ids that repeat the device's own mean its own name."""
+        own = (self.vendor_id, self.device_id)
+        card = (self.subsystem_vendor_id, self.subsystem_device_id)
+        return self._bus.names.subsystem(*own, *card) or (self.device_name if own == card else None)
+
+    @property
     def line(self) -> str:
         """The device in one line for people; only the address when it was removed meanwhile."""
         try:
@@ -261,6 +381,7 @@ class Bus:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._devices: dict[PciAddress, PciDevice] = {}
+        self._members: dict[int, list[PciAddress]] = {}
 
     @cached_property
     def names(self) -> PciNames:
@@ -270,7 +391,11 @@ class Bus:
     @cached_property
     def addresses(self) -> list[PciAddress]:
         """Every function's address, in bus order. Empty on a host without PCI."""
-        return sorted(PciAddress.parse(name) for name in self._host.list_dir(DEVICES))
+        return _sorted_addresses(self._host.list_dir(DEVICES))
+
+    @cached_property
+    def _listed(self) -> frozenset[PciAddress]:
+        return frozenset(self.addresses)
 
     @cached_property
     def _slots(self) -> dict[tuple[int, int, int], list[PciAddress]]:
@@ -283,24 +408,63 @@ class Bus:
         """Every function that exists in the slot of an address, in order."""
         return self._slots.get((address.domain, address.bus, address.slot), [])
 
+    @cached_property
+    def _physical_slots(self) -> dict[str, str]:
+        """Name of a physical slot -> its address."""
+        return {name: self._host.attribute(f"{SLOTS}/{name}/address") or "" for name in self._host.list_dir(SLOTS)}
+
+    @cached_property
+    def _physical_slots_by_address(self) -> dict[str, str]:
+        # Two names for one address: as with lspci, the first counts.
+        return {address: name for name, address in reversed(self._physical_slots.items())}
+
+    def physical_slot(self, device: PciDevice) -> str | None:
+        """The name of the slot of the machine that a device is in, or None when firmware and hotplug drivers name none.
+
+        A slot's ``address`` is domain, bus and slot number (drivers/pci/slot.c, ``address_read_file``). On IBM Z each
+        function has a slot of its own, named after its fid (s390_pci_hpc.c, ``zpci_init_slot``), and the address of
+        that slot ends with slot and function in one number, so it goes by name there.
+        """
+        if not self._physical_slots:
+            return None
+        if self._slots_named_like_fids and device.fid is not None:
+            name = f"{device.fid:08x}"
+            return name if name in self._physical_slots else None
+        return self._physical_slots_by_address.get(str(device.address).rpartition(".")[0])
+
+    @cached_property
+    def _slots_named_like_fids(self) -> bool:
+        return any(_FID_SLOT.fullmatch(name) for name in self._physical_slots)
+
     def __contains__(self, address: PciAddress) -> bool:
-        return address in self._devices or self._host.exists(f"{DEVICES}/{address}")
+        return self._find(address) is not None
 
     def device(self, address: PciAddress) -> PciDevice:
         """The device at an address; the same object for the same address.
 
         :raises PassthroughError: ``device_not_found``
         """
-        if address not in self._devices:
-            if address not in self:
-                raise PassthroughError(
-                    "device_not_found",
-                    f"There is no PCI device {address} on this host.",
-                    "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
-                    device=str(address),
-                )
-            self._devices[address] = PciDevice(self._host, address, self)
-        return self._devices[address]
+        device = self._find(address)
+        if device is None:
+            raise PassthroughError(
+                "device_not_found",
+                f"There is no PCI device {address} on this host.",
+                "Look at kvm.passthrough.pci_device_info; addresses move when hardware is added or removed.",
+                device=str(address),
+            )
+        return device
+
+    def _find(self, address: PciAddress) -> PciDevice | None:
+        device = self._devices.get(address)
+        if device is None:
+            # What was listed is there; asking again for each of thousands is what a scan cannot afford.
+            listed = "addresses" in self.__dict__ and address in self._listed
+            if listed or self._host.exists(f"{DEVICES}/{address}"):
+                device = self._devices[address] = self._make(address)
+        return device
+
+    def _make(self, address: PciAddress) -> PciDevice:
+        return PciDevice(self._host, address, self)
 
     def devices(self) -> list[PciDevice]:
         """Every device, in bus order."""
@@ -308,26 +472,31 @@ class Bus:
 
     def groups(self) -> list[int]:
         """The numbers of all IOMMU groups, ascending; empty without an active IOMMU."""
-        return sorted(int(name) for name in self._host.list_dir(IOMMU_GROUPS) if name.isdigit())
+        return self._groups
+
+    @cached_property
+    def _groups(self) -> list[int]:
+        found = (integer(name) for name in self._host.list_dir(IOMMU_GROUPS))
+        return sorted(number for number in found if number is not None)
 
     def group_members(self, group: int) -> list[PciAddress]:
         """The PCI devices of an IOMMU group, in bus order (other devices, as on Arm platforms, are left out)."""
-        found = []
-        for name in self._host.list_dir(f"{IOMMU_GROUPS}/{group}/devices"):
-            try:
-                found.append(PciAddress.parse(name))
-            except PassthroughError:
-                continue
-        return sorted(found)
+        if group not in self._members:
+            self._members[group] = _sorted_addresses(self._host.list_dir(f"{IOMMU_GROUPS}/{group}/devices"))
+        return self._members[group]
 
     def group_type(self, group: int) -> str | None:
         """The default domain type of a group (``DMA``, ``DMA-FQ``, ``identity``; attribute since 5.11), or None."""
         return self._host.attribute(f"{IOMMU_GROUPS}/{group}/type")
 
     def reserved_regions(self, group: int) -> list[ReservedRegion]:
-        """The reserved regions of a group, as the kernel lists them."""
-        found = []
-        for line in (self._host.attribute(f"{IOMMU_GROUPS}/{group}/reserved_regions") or "").splitlines():
-            start, end, kind = line.split()
-            found.append(ReservedRegion(int(start, 16), int(end, 16), kind))
-        return found
+        """The reserved regions of a group, as the kernel lists them; lines that are none are left out."""
+        text = self._host.attribute(f"{IOMMU_GROUPS}/{group}/reserved_regions") or ""
+        regions = (ReservedRegion.parse(line) for line in text.splitlines())
+        return [region for region in regions if region is not None]
+
+
+def _sorted_addresses(names: Iterable[str]) -> list[PciAddress]:
+    """The PCI functions among the names of sysfs entries, in bus order."""
+    found = (PciAddress.from_sysfs(name) for name in names)
+    return sorted((address for address in found if address is not None), key=attrgetter("order"))

@@ -15,23 +15,38 @@ from typing import Any, Callable, Union
 from .._core.errors import PassthroughError, Problem
 from .address import PciAddress
 from .classes import ClassPrefix
-from .device import Bus, PciDevice
+from .device import UNREADABLE_DEVICE, Bus, PciDevice
 
 ALL = "all"
 
-IDENTITY_KEYS = ("vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id")
-CRITERIA = ("address", *IDENTITY_KEYS, "pci_class", "interface", "mac", "pf")
+ID_DIGITS = {
+    "vendor_id": 4,
+    "device_id": 4,
+    "subsystem_vendor_id": 4,
+    "subsystem_device_id": 4,
+    "uid": 4,
+    "fid": 8,
+}
+"""The hexadecimal ids, and how many digits they have."""
+
+IDENTITY_KEYS = (*ID_DIGITS, "serial")
+"""What ``expect`` may hold."""
+
+CRITERIA = ("address", *ID_DIGITS, "pci_class", "slot", "interface", "mac", "pf", "serial")
 SELECTOR_KEYS = (*CRITERIA, "vf", "expect", "index", "count", "name")
 """Every key a selector may have. A module whose list items hold more than a selector splits them by this."""
+
+_COUNTED = {4: "four", 8: "eight"}
 
 MAX_LISTED = 16  # candidates that a message lists
 
 Count = Union[int, str, None]
 """A number of devices, :data:`ALL`, or None for the default (exactly one)."""
 
-_ID = re.compile(r"(?:0x)?[0-9a-f]{1,4}", re.IGNORECASE)
+_ID = re.compile(r"(?:0x)?([0-9a-f]{1,8})", re.IGNORECASE)
 _IDS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})", re.IGNORECASE)
 _MAC = re.compile(r"[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}", re.IGNORECASE)
+_SERIAL = re.compile(r"[0-9a-f]{2}([:-]?)(?:[0-9a-f]{2}\1){6}[0-9a-f]{2}", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 # net/core/dev.c, dev_valid_name(): up to 15 bytes, no slash, colon or white space, neither "." nor "..".
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^/:\s]{1,15}")
@@ -52,7 +67,7 @@ def selector_argument(required: bool = True) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing about a device that is not as ``expect`` says; the values are hexadecimal ids."""
+    """One thing about a device that is not as ``expect`` says: hexadecimal ids, a serial number, or ``none``."""
 
     field: str
     expected: str
@@ -66,8 +81,9 @@ class Difference:
 class Selector:
     """Which devices are meant. All criteria have to hold.
 
-    ``where`` says where the selector stands in the input (``devices[0]``), for messages. ``ids`` and ``expect``
-    map names of :data:`IDENTITY_KEYS` to numbers: criteria to find devices by, and what the found devices have to be.
+    ``where`` says where the selector stands in the input (``devices[0]``), for messages. ``ids`` maps names of
+    :data:`ID_DIGITS` to numbers, criteria to find devices by. ``expect`` maps names of :data:`IDENTITY_KEYS` to what
+    the found devices have to be, a serial number in lspci's notation.
     """
 
     where: str
@@ -75,11 +91,13 @@ class Selector:
     address: PciAddress | None = None
     ids: Mapping[str, int] = field(default_factory=dict)
     pci_class: ClassPrefix | None = None
+    slot: str | None = None
+    serial: str | None = None
     interface: str | None = None
     mac: str | None = None
     pf: Selector | None = None
     vf: tuple[int, ...] | str | None = None
-    expect: Mapping[str, int] = field(default_factory=dict)
+    expect: Mapping[str, int | str] = field(default_factory=dict)
     index: int | None = None
     count: Count = None
     text: str | None = None
@@ -115,7 +133,7 @@ class Selector:
 
     def describe(self) -> str:
         """The criteria in words: ``vendor_id 8086, device_id 10ca``."""
-        return ", ".join(text for text, _unused in self._criteria()) or "any device"
+        return ", ".join(criterion.text for criterion in self._criteria()) or "any device"
 
     def _problem(self, code: str, message: str, remedy: str = "", **details: Any) -> Problem:
         if self.name:
@@ -139,11 +157,15 @@ class Selector:
         """The devices that are meant, in bus order (for a list of VFs in the order of the list).
 
         :raises PassthroughError: ``no_match``, ``too_many_matches``, ``count_mismatch``, ``index_out_of_range``,
-            ``not_a_pf``, ``vf_not_found``; ``identity_mismatch`` when a found device is not what ``expect`` says
+            ``not_a_pf``, ``vf_not_found``, ``serial_unreadable``; ``identity_mismatch`` when a found device is not
+            what ``expect`` says
         """
         found = self.find(bus)
         problems = []
         for device in found:
+            if "serial" in self.expect and not device.serial_readable:
+                problems.append(self._serial_unreadable([device]))
+                continue
             differences = self.mismatches(device)
             if differences:
                 problems.append(
@@ -164,7 +186,7 @@ class Selector:
     def mismatches(self, device: PciDevice) -> list[Difference]:
         """Every difference between a device and what ``expect`` says; empty when it is the one that is meant."""
         return [
-            Difference(name, f"{wanted:04x}", f"{getattr(device, name):04x}")
+            Difference(name, _id_text(name, wanted), _id_text(name, getattr(device, name)))
             for name, wanted in self.expect.items()
             if getattr(device, name) != wanted
         ]
@@ -172,8 +194,10 @@ class Selector:
     def find(self, bus: Bus) -> list[PciDevice]:
         """Like :meth:`select`, but ``expect`` is not looked at."""
         pool, count = self._pool(bus)
-        criteria = self._criteria()
-        found = [device for device in pool if all(_holds(device, test) for _unused, test in criteria)]
+        found, unreadable = self._matching(pool)
+        enough = len(found) > self.index if self.index is not None else len(found) == count
+        if unreadable and not enough:
+            raise PassthroughError.of([self._serial_unreadable(unreadable)])
         if not found:
             raise PassthroughError.of([self._no_match(bus, pool)])
         if self.index is not None:
@@ -203,31 +227,73 @@ class Selector:
                     f"{matching} {self.describe()}, but exactly {count} {'is' if count == 1 else 'are'} wanted.",
                     "Correct the count, or the criteria."
                     if exact
-                    else "Add a criterion that tells them apart (address, interface, pf and vf), or say which: "
-                    f"index (0 to {len(found) - 1}), count: {len(found)}, or count: all.",
+                    else "Add a criterion that tells them apart (address, interface, serial, slot, pf and vf), or say "
+                    f"which: index (0 to {len(found) - 1}), count: {len(found)}, or count: all.",
                     "Matching",
                     found,
                 )
             ]
         )
 
-    def _criteria(self) -> list[tuple[str, Callable[[PciDevice], bool]]]:
-        """Each criterion in words, and the test it is; ``pf`` is none, since it gives the pool."""
-        criteria: list[tuple[str, Callable[[PciDevice], bool]]] = []
+    def _matching(self, pool: Iterable[PciDevice]) -> tuple[list[PciDevice], list[PciDevice]]:
+        """The devices that all criteria hold for, and those of which only the serial number is not known."""
+        criteria = self._criteria()
+        found = [device for device in pool if all(_holds(device, criterion.test) for criterion in criteria)]
+        if self.serial is None or found == pool:
+            return found, []
+        others = [criterion for criterion in criteria if criterion.key != "serial"]
+        unreadable = [
+            device
+            for device in pool
+            if all(_holds(device, criterion.test) for criterion in others) and not device.serial_readable
+        ]
+        return found, unreadable
+
+    def _serial_unreadable(self, devices: Sequence[PciDevice]) -> Problem:
+        only = len(devices) == 1
+        return self._listing(
+            "serial_unreadable",
+            f"the serial number of {devices[0].address if only else f'{len(devices)} PCI devices'} cannot be read: it "
+            "is in the extended configuration space, which the kernel shows to root only.",
+            "Run the module as root (become: true). A device that keeps silent to root, too, has fallen off the bus or "
+            "cannot be woken up: look at dmesg, or leave it out by further criteria (vendor_id, pci_class).",
+            "Not known",
+            [] if only else devices,
+        )
+
+    def _criteria(self) -> list[_Criterion]:
+        """Each criterion, from those that cost nothing to those that cost most: a device that fails an early one is
+        not read any further. ``pf`` is here in words only, since it gives the pool."""
+        criteria: list[_Criterion] = []
         if self.address is not None:
-            criteria.append((f"address {self.address}", lambda device: device.address == self.address))
+            criteria.append(
+                _Criterion("address", f"address {self.address}", lambda device: device.address == self.address)
+            )
         for name, wanted in self.ids.items():
-            criteria.append((f"{name} {wanted:04x}", _has_id(name, wanted)))
+            criteria.append(_Criterion(name, f"{name} {_id_text(name, wanted)}", _has(name, wanted)))
         prefix = self.pci_class
         if prefix is not None:
-            criteria.append((f"pci_class {prefix}", lambda device: prefix.matches(device.pci_class)))
-        if self.interface is not None:
-            criteria.append((f"interface {self.interface}", lambda device: self.interface in device.interfaces))
-        if self.mac is not None:
-            criteria.append((f"mac {self.mac}", lambda device: self.mac in device.mac_addresses().values()))
+            criteria.append(
+                _Criterion("pci_class", f"pci_class {prefix}", lambda device: prefix.matches(device.pci_class))
+            )
+        if self.slot is not None:
+            criteria.append(_Criterion("slot", f"slot {self.slot}", _has("physical_slot", self.slot)))
         if self.pf is not None:
             what = "a VF" if self.vf is None else f"vf {self.vf if self.vf == ALL else ', '.join(map(str, self.vf))}"
-            criteria.append((f"{what} of the PF with {self.pf.describe()}", lambda device: device.pf is not None))
+            words = f"{what} of the PF with {self.pf.describe()}"
+            criteria.append(_Criterion("pf", words, lambda device: device.pf is not None))
+        if self.interface is not None:
+            criteria.append(
+                _Criterion(
+                    "interface", f"interface {self.interface}", lambda device: self.interface in device.interfaces
+                )
+            )
+        if self.mac is not None:
+            criteria.append(
+                _Criterion("mac", f"mac {self.mac}", lambda device: self.mac in device.mac_addresses().values())
+            )
+        if self.serial is not None:
+            criteria.append(_Criterion("serial", f"serial {self.serial}", _has("serial", self.serial)))
         return criteria
 
     def _pool(self, bus: Bus) -> tuple[list[PciDevice], Count]:
@@ -283,6 +349,8 @@ class Selector:
                 "A device has its network interface only while the host's driver is bound to it: "
                 "select one that may be bound to vfio-pci by address, ids, or pf and vf."
             )
+        elif self.serial is not None and pool:
+            remedy = "lspci -v, as root, shows the serial numbers there are."
         elif self.address is not None and not pool:
             remedy = "Addresses move when hardware is added or removed."
         elif self.pf is not None and not pool:
@@ -300,7 +368,7 @@ class Selector:
             if slot:
                 return [bus.device(address) for address in slot]
         everything = list(pool) if self.pf is not None else bus.devices()
-        scored = [(sum(_holds(device, test) for _unused, test in criteria), device) for device in everything]
+        scored = [(sum(_holds(device, one.test) for one in criteria), device) for device in everything]
         best = max((score for score, _unused in scored), default=0)
         if best:
             return [device for score, device in scored if score == best]
@@ -440,13 +508,15 @@ def _read(value: Any, where: str, problems: list[Problem], within_pf: bool = Fal
     pf = None
     if pf_value is not None and not within_pf:
         pf = _read(pf_value, f"{where}.pf", problems, within_pf=True)
-    ids = {key: reader.convert(key, _identity) for key in IDENTITY_KEYS}
+    ids = {key: reader.convert(key, _id_reader(digits)) for key, digits in ID_DIGITS.items()}
     selector = Selector(
         where=where,
         name=name,
         address=reader.convert("address", _address),
         ids={key: number for key, number in ids.items() if number is not None},
         pci_class=reader.convert("pci_class", _pci_class),
+        slot=reader.convert("slot", _slot),
+        serial=reader.convert("serial", _serial),
         interface=reader.convert("interface", _interface),
         mac=reader.convert("mac", _mac),
         pf=pf,
@@ -479,7 +549,7 @@ def _shorthand(text: str) -> dict[str, Any]:
     raise PassthroughError("selector_invalid", f"{_shown(text)} is no selector.", _SHORTHAND, value=text)
 
 
-def _expect(value: Any, where: str, name: str | None, problems: list[Problem]) -> dict[str, int]:
+def _expect(value: Any, where: str, name: str | None, problems: list[Problem]) -> dict[str, int | str]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or all(one is None for one in value.values()):
@@ -488,8 +558,9 @@ def _expect(value: Any, where: str, name: str | None, problems: list[Problem]) -
         return {}
     reader = _Reader(value, f"{where}.expect", name, problems)
     reader.unknown(IDENTITY_KEYS, "expect")
-    found = {key: reader.convert(key, _identity) for key in IDENTITY_KEYS}
-    return {key: number for key, number in found.items() if number is not None}
+    found = {key: reader.convert(key, _id_reader(digits)) for key, digits in ID_DIGITS.items()}
+    found["serial"] = reader.convert("serial", _serial)
+    return {key: one for key, one in found.items() if one is not None}
 
 
 def _name(value: Any) -> str:
@@ -504,20 +575,52 @@ def _address(value: Any) -> PciAddress:
     return PciAddress.parse(value)
 
 
-def _identity(value: Any) -> int:
-    """A 16-bit id. Numbers are refused: YAML reads 8086 as a decimal, 0x1002 as 4098 and 0010 as 8, and does not
-    tell which of them it was, so that a number could be taken for another device's id."""
-    if isinstance(value, str) and _ID.fullmatch(value.strip()):
-        return int(value.strip(), 16)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF:
-        readings = [f"'{value:04}'"] if value <= 9999 else []
-        readings += [f"'{value:04x}'"]
+def _id_reader(digits: int) -> Callable[[Any], int]:
+    """Reads an id of at most so many hexadecimal digits.
+
+    Numbers are refused: YAML reads 8086 as a decimal, 0x1002 as 4098 and 0010 as 8, and does not tell which of them it
+    was, so that a number could be taken for another device's id.
+    """
+
+    def read(value: Any) -> int:
+        match = _ID.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match and len(match[1]) <= digits:
+            return int(match[1], 16)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 16**digits:
+            spelled = (f"{value:0{digits}{base}}" for base in ("d", "x", "o"))
+            readings = [f"'{text}'" for text in dict.fromkeys(spelled) if len(text) <= digits]
+            raise ValueError(
+                f"{value} is a number, and it is not known how it was written: the id may be "
+                f"{' or '.join(readings)}. Write it in quotes."
+            )
+        example = "'8086' or '0x8086'" if digits == 4 else "'00000008' or '0x8'"
         raise ValueError(
-            f"{value} is a number, and it is not known how it was written: the id may be "
-            f"{' or '.join(dict.fromkeys(readings))}. Write it in quotes."
+            f"{_shown(value)} is no id; an id is one to {_COUNTED[digits]} hexadecimal digits in quotes, "
+            f"like {example}."
         )
+
+    return read
+
+
+def _slot(value: Any) -> str:
+    if isinstance(value, str) and value.strip() and "/" not in value:
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"{value} is a number; the name of a slot is text: write it in quotes.")
     raise ValueError(
-        f"{_shown(value)} is no id; an id is one to four hexadecimal digits in quotes, like '8086' or '0x8086'."
+        f"{_shown(value)} is no name of a physical slot; the names are those in /sys/bus/pci/slots, PhySlot of lspci."
+    )
+
+
+def _serial(value: Any) -> str:
+    """A device serial number as lspci prints it, from any usual way to write its eight bytes."""
+    if isinstance(value, str) and _SERIAL.fullmatch(value.strip()):
+        digits = re.sub("[:-]", "", value.strip().lower())
+        return "-".join(digits[at : at + 2] for at in range(0, 16, 2))
+    quotes = " Write it in quotes." if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+    raise ValueError(
+        f"{_shown(value)} is no PCI Express device serial number like '00-1b-21-ff-ff-aa-bb-cc': eight bytes of two "
+        f"hexadecimal digits, with - or : between all of them or none.{quotes}"
     )
 
 
@@ -608,16 +711,32 @@ def _json(value: Any) -> Any:
 # -- choosing and showing -----------------------------------------------------------------------------------
 
 
-def _has_id(name: str, wanted: int) -> Callable[[PciDevice], bool]:
+@dataclass(frozen=True)
+class _Criterion:
+    """One thing a selector asks for: its key, in words, and as a test of a device."""
+
+    key: str
+    text: str
+    test: Callable[[PciDevice], bool]
+
+
+def _has(name: str, wanted: int | str) -> Callable[[PciDevice], bool]:
     return lambda device: bool(getattr(device, name) == wanted)
 
 
+def _id_text(name: str, value: int | str | None) -> str:
+    """The value of a key of :data:`IDENTITY_KEYS` for people."""
+    if value is None:
+        return "none"
+    return f"{value:0{ID_DIGITS[name]}x}" if isinstance(value, int) else value
+
+
 def _holds(device: PciDevice, test: Callable[[PciDevice], bool]) -> bool:
-    """Whether a test holds; it does not for a device that was removed meanwhile."""
+    """Whether a test holds; it does not for a device that was removed meanwhile, or tells nonsense of itself."""
     try:
         return test(device)
     except PassthroughError as error:
-        if error.code != "device_vanished":
+        if error.code not in UNREADABLE_DEVICE:
             raise
         return False
 

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable, Generic, TypeVar
+
 from .._core.host import Host
+
+_Value = TypeVar("_Value")
 
 # include/linux/proc_ns.h, PROC_PID_INIT_INO: the one PID namespace that has all processes.
 _ALL_PROCESSES = "pid:[4026531836]"
@@ -15,6 +19,34 @@ class EvidenceMissing(Exception):
 
     It is no error of its own: whoever asked decides what not knowing means. A guard refuses, a report says "unknown".
     """
+
+
+class evidence(Generic[_Value]):
+    """A property that is read once, like ``cached_property``, and that is missing once and for all, too.
+
+    Where evidence is missing, it is missing for thousands of devices, and each would run the command again.
+    """
+
+    def __init__(self, read: Callable[[Any], _Value]) -> None:
+        self._read = read
+        self.__doc__ = read.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._kept = f"_evidence{name}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> _Value:
+        kept = instance.__dict__.get(self._kept)
+        if kept is None:
+            try:
+                kept = (self._read(instance), None)
+            except EvidenceMissing as error:
+                kept = (None, error)
+            instance.__dict__[self._kept] = kept
+        value, missing = kept
+        if missing is not None:
+            raise missing.with_traceback(None)
+        found: _Value = value
+        return found
 
 
 def demand_all_processes(host: Host) -> None:

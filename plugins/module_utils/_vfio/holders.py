@@ -12,11 +12,10 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
 
 from .._core.host import Host
 from .._pci.device import Bus, PciDevice, is_vfio_driver
-from .evidence import EvidenceMissing, demand_all_processes
+from .evidence import EvidenceMissing, demand_all_processes, evidence
 
 _GROUP = re.compile(r".*/vfio/(?:noiommu-)?(\d+)")
 _CDEV = re.compile(r".*/vfio/devices/(vfio\d+)")
@@ -52,7 +51,7 @@ class Processes:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    @cached_property
+    @evidence
     def device_files(self) -> list[OpenFile]:
         """Every device file that any process has open.
 
@@ -106,10 +105,10 @@ class Holders:
         if not any(is_vfio_driver(member.driver) for member in members):
             return []
         nodes = [str(device.iommu_group)] if device.iommu_group is not None else []
-        nodes += [name for member in members for name in self._host.list_dir(f"{member.path}/vfio-dev")]
+        nodes += [name for member in members for name in member.vfio_cdevs]
         return sorted({holder for node in nodes for holder in self._by_node.get(node, [])}, key=lambda item: item.pid)
 
-    @cached_property
+    @evidence
     def _by_node(self) -> dict[str, list[Holder]]:
         found: dict[str, list[Holder]] = defaultdict(list)
         for file in self._processes.device_files:

@@ -8,88 +8,62 @@ from typing import Any
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
+from .._core.state import STATE_PATH
 from .._pci.address import PciAddress
-from .._pci.device import PciDevice
+from .._pci.device import DEVICES, Bus, PciDevice
 from .._pci.selector import Selector, parse_all, read_count, read_index, select_all
-from .guards.base import GuardContext
-from .memory import recalling_bus
-from .verdict import is_assignable, obstacles
+from .._pci.tree import as_result, bus_tree, draw
+from .describe import Describer
+from .memory import RecallingBus, recalling_bus
 
 
-def devices_report(host: Host, devices: Any, count: Any = None, index: Any = None) -> dict[str, Any]:
+def devices_report(
+    host: Host, devices: Any, count: Any = None, index: Any = None, *, obstacles: bool = True, tree: bool = False
+) -> dict[str, Any]:
     """The devices that selectors mean, in the selectors' order and each once; or every device in bus order.
 
     :param devices: selectors, or None for every device
     :param count: for selectors that name neither ``count`` nor ``index`` themselves; ``index`` likewise
+    :param obstacles: whether to find out what stands against giving the devices away, and what the host uses them for
+    :param tree: whether to show the devices as the hierarchy of buses, too
     :raises PassthroughError: for bad selectors and for what they do not find, all of it at once
     """
     bus = recalling_bus(host)
-    labels: dict[PciAddress, str | None] = {}
-    if devices is None:
-        labels = dict.fromkeys(bus.addresses)
-    else:
-        for selector, found in select_all(_with_defaults(parse_all(devices), count, index), bus):
-            for device in found:
-                labels[device.address] = labels.get(device.address) or selector.name
-    context = GuardContext(host, bus)
-    described = []
-    summary = []
+    describer = Describer(host, bus, with_uses=obstacles)
+    labels = _choose(bus, devices, count, index)
+    described, undescribed, summary = [], [], []
     for address, label in labels.items():
         try:
-            info = describe(bus.device(address), context)
+            device = bus.device(address)
+            info = describer.describe(device)
         except PassthroughError as error:
-            if error.code in ("device_vanished", "device_not_found"):
-                continue
-            raise
+            undescribed.append({"address": str(address), "code": error.code, "message": str(error)})
+            continue
         described.append({"name": label, **info})
-        summary.append(_line(bus.device(address), info))
-    return {"devices": described, "summary": summary}
-
-
-def describe(device: PciDevice, context: GuardContext) -> dict[str, Any]:
-    """What there is to know about one device, as JSON values.
-
-    :raises PassthroughError: ``device_vanished`` when it is removed meanwhile
-    """
-    findings = obstacles(device, context)
-    siblings = [address for address in device.siblings if address != device.address]
-    return {
-        "address": str(device.address),
-        "nodedev_name": device.address.nodedev_name,
-        "ids": device.ids,
-        "vendor_id": f"{device.vendor_id:04x}",
-        "device_id": f"{device.device_id:04x}",
-        "subsystem_vendor_id": f"{device.subsystem_vendor_id:04x}",
-        "subsystem_device_id": f"{device.subsystem_device_id:04x}",
-        "vendor_name": device.vendor_name,
-        "device_name": device.device_name,
-        "pci_class": f"{device.pci_class:06x}",
-        "class_name": device.class_name,
-        "driver": device.driver,
-        "driver_override": device.driver_override,
-        "assignable": is_assignable(findings),
-        "obstacles": [finding.as_result() for finding in findings],
-        "iommu_group": None if device.iommu_group is None else context.group(device.iommu_group).as_result(),
-        "numa_node": device.numa_node,
-        "is_bridge": device.is_bridge,
-        "boot_vga": device.boot_vga,
-        "multifunction": bool(siblings),
-        "siblings": [str(address) for address in siblings],
-        "pf": None if device.pf is None else str(device.pf),
-        "vf": device.vf_index,
-        "vfs": [str(address) for address in device.vfs],
-        "sriov_numvfs": device.sriov_numvfs,
-        "sriov_totalvfs": device.sriov_totalvfs,
-        "reset_methods": device.reset_methods,
-        "interfaces": [
-            {"name": name, "mac": context.host.attribute(f"/sys/class/net/{name}/address")}
-            for name in context.topology.interfaces(device)
-        ],
-        "block_devices": [
-            name for name in context.topology.block_devices(device) if not context.storage.is_partition(name)
-        ],
-        "xml": device.address.xml_attributes,
+        summary.append(_line(device, info))
+    result: dict[str, Any] = {
+        "msg": _message(host, described, undescribed),
+        "devices": described,
+        "summary": summary,
+        "undescribed": undescribed,
+        "unreadable": [*_forgotten(bus), *describer.unknown],
     }
+    if tree:
+        roots = bus_tree(host, labels)
+        result["tree"] = as_result(roots, lambda address: _node(bus, address))
+        result["tree_lines"] = draw(roots, lambda address: _short_line(bus, address))
+    return result
+
+
+def _choose(bus: Bus, devices: Any, count: Any, index: Any) -> dict[PciAddress, str | None]:
+    """The addresses that are meant, each with the name its selector gives it."""
+    if devices is None:
+        return dict.fromkeys(bus.addresses)
+    labels: dict[PciAddress, str | None] = {}
+    for selector, found in select_all(_with_defaults(parse_all(devices), count, index), bus):
+        for device in found:
+            labels[device.address] = labels.get(device.address) or selector.name
+    return labels
 
 
 def _with_defaults(selectors: list[Selector], count: Any, index: Any) -> list[Selector]:
@@ -102,8 +76,54 @@ def _with_defaults(selectors: list[Selector], count: Any, index: Any) -> list[Se
     return [selector.with_defaults(default_count, default_index) for selector in selectors]
 
 
+def _forgotten(bus: Bus) -> list[str]:
+    if isinstance(bus, RecallingBus):
+        return []
+    return [f"the interfaces that devices had before they were bound to VFIO: {STATE_PATH} cannot be read"]
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
 def _line(device: PciDevice, info: dict[str, Any]) -> str:
-    group = "no IOMMU group" if device.iommu_group is None else f"group {device.iommu_group}"
+    text = f"{device.line}, {_group(device)}"
+    if info["obstacles"] is None:
+        return text
     codes = list(dict.fromkeys(found["code"] for found in info["obstacles"] if found["severity"] == "error"))
     verdicts = {True: "assignable", False: f"not assignable ({', '.join(codes)})", None: "assignable is not known"}
-    return f"{device.line}, {group}, {verdicts[info['assignable']]}"
+    return f"{text}, {verdicts[info['assignable']]}"
+
+
+def _short_line(bus: Bus, address: PciAddress) -> str:
+    """A device in the tree: what it is, its driver and its group; only the address of one that is gone meanwhile."""
+    try:
+        device = bus.device(address)
+        _unused = device.ids
+    except PassthroughError:
+        return str(address)
+    return f"{device.line}, {_group(device)}"
+
+
+def _node(bus: Bus, address: PciAddress) -> dict[str, Any]:
+    group = bus.device(address).iommu_group if address in bus else None
+    return {"address": str(address), "line": _short_line(bus, address), "iommu_group": group}
+
+
+def _group(device: PciDevice) -> str:
+    return "no IOMMU group" if device.iommu_group is None else f"group {device.iommu_group}"
+
+
+def _message(host: Host, described: list[dict[str, Any]], undescribed: list[dict[str, Any]]) -> str:
+    if not described and not undescribed:
+        if not host.is_dir(DEVICES):
+            return f"No PCI device can be seen: there is no {DEVICES}, as in a container or with a kernel without PCI."
+        return "No PCI device was asked for." if host.list_dir(DEVICES) else "This host has no PCI device."
+    text = f"{len(described)} PCI device{'' if len(described) == 1 else 's'}"
+    verdicts = [device["assignable"] for device in described if device["obstacles"] is not None]
+    if verdicts:
+        parts = [f"{verdicts.count(True)} assignable", f"{verdicts.count(False)} not"]
+        parts += [f"of {verdicts.count(None)} it is not known"] if None in verdicts else []
+        text += f": {', '.join(parts)}"
+    if undescribed:
+        text += f"; {len(undescribed)} more could not be described"
+    return f"{text}."

@@ -74,12 +74,10 @@ class RecallingBus(Bus):
         super().__init__(host)
         self._remembered = records.interfaces()
 
-    def device(self, address: PciAddress) -> PciDevice:
-        device = super().device(address)
-        if not isinstance(device, _RecallingDevice):
-            device = _RecallingDevice(self._host, address, self, self._remembered)
-            self._devices[address] = device
-        return device
+    def _make(self, address: PciAddress) -> PciDevice:
+        if not self._remembered:
+            return super()._make(address)
+        return _RecallingDevice(self._host, address, self, self._remembered)
 
 
 class _RecallingDevice(PciDevice):
@@ -97,7 +95,7 @@ class _RecallingDevice(PciDevice):
     @cached_property
     def _lost(self) -> Mapping[str, str]:
         """The remembered interfaces, while the device has none and no other device has taken their names."""
-        known = self._by_key.get(_key(self)) if self._by_key else None
+        known = self._by_key.get(_key(self))
         if not known or PciDevice(self._host, self.address, self._bus).interfaces:
             return {}
         return {name: mac for name, mac in known.items() if not self._host.exists(f"/sys/class/net/{name}")}

@@ -14,7 +14,7 @@ from typing import Any
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .evidence import EvidenceMissing
+from .evidence import EvidenceMissing, evidence
 from .topology import CLASS_NET
 
 OVS_DATAPATH = "ovs-system"
@@ -54,7 +54,7 @@ class Network:
                     waiting.append(upper)
         return found
 
-    @cached_property
+    @evidence
     def _direct_uses(self) -> dict[str, list[str]]:
         uses: dict[str, list[str]] = defaultdict(list)
         for family, name in (("-4", "IPv4"), ("-6", "IPv6")):

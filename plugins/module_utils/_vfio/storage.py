@@ -15,7 +15,7 @@ from functools import cached_property
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .evidence import EvidenceMissing, demand_all_processes
+from .evidence import EvidenceMissing, demand_all_processes, evidence
 from .holders import Processes
 from .topology import CLASS_BLOCK
 
@@ -65,7 +65,7 @@ class Storage:
         """Whether a block device is part of a disk; the uses of a partition are uses of its disk, too."""
         return self._host.exists(f"{CLASS_BLOCK}/{name}/partition")
 
-    @cached_property
+    @evidence
     def _uses(self) -> dict[str, list[str]]:
         uses: dict[str, list[str]] = defaultdict(list)
         for name, purpose in self._direct_uses():

@@ -39,7 +39,7 @@ importlib.import_module("ansible_collections.kvm.passthrough.plugins.modules." +
 """
 
 
-def run_module(name: str, tree: SysfsTree, check: bool = False, **options: Any) -> dict[str, Any]:
+def run_module(name: str, tree: SysfsTree, /, check: bool = False, **options: Any) -> dict[str, Any]:
     """The result of the module ``name`` on a machine made of ``tree``, without addresses and routes.
 
     It has to be one JSON object on standard output, and nothing else anywhere.

@@ -18,7 +18,9 @@ All links are relative, so the tree can be moved or bound elsewhere. It is plain
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 
 KERNEL = "6.1.0-test-amd64"
+
+_IN_MODALIAS = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
 
 RESERVED_MSI = "0x00000000fee00000 0x00000000feefffff msi"
 
@@ -35,6 +39,7 @@ class SysfsTree:
 
     def __init__(self, root: Path, kernel: str = KERNEL) -> None:
         self.root = Path(root)
+        self._bases: dict[PciAddress, str] = {}
         self.kernel = kernel
         for folder in ("/sys/bus/pci/devices", "/sys/bus/pci/drivers", "/sys/devices", "/sys/module", "/sys/class/net"):
             self.path(folder).mkdir(parents=True, exist_ok=True)
@@ -51,18 +56,26 @@ class SysfsTree:
     def write(self, path: str, content: str | bytes) -> SysfsTree:
         """Make a file with its parent directories."""
         target = self.path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            target.write_bytes(data)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True)
+            target.write_bytes(data)
         return self
 
     def link(self, path: str, target: str) -> SysfsTree:
         """Make (or replace) a relative symbolic link at ``path`` to the machine's absolute path ``target``."""
         link = self.path(path)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            link.unlink()
+        if not link.parent.is_dir():
+            link.parent.mkdir(parents=True)
         # The link is followed from where it really is: a parent may be a link itself.
-        link.symlink_to(os.path.relpath(self.path(target), os.path.realpath(link.parent)))
+        content = os.path.relpath(self.path(target), os.path.realpath(link.parent))
+        try:
+            link.symlink_to(content)
+        except FileExistsError:
+            link.unlink()
+            link.symlink_to(content)
         return self
 
     def host(self, **arguments: Any) -> Host:
@@ -73,13 +86,33 @@ class SysfsTree:
 
     def device_path(self, address: str | PciAddress) -> str:
         """The directory of a device that was added, as the machine names it (below /sys/devices)."""
-        link = self.path(f"/sys/bus/pci/devices/{PciAddress.parse(address)}")
+        address = PciAddress.parse(address)
+        if address in self._bases:
+            return self._bases[address]
+        link = self.path(f"/sys/bus/pci/devices/{address}")
         return "/" + os.path.relpath(os.path.realpath(link), os.path.realpath(self.root))
 
     def set_attribute(self, address: str | PciAddress, name: str, value: str | bytes) -> SysfsTree:
-        """Give a device an attribute, or another value for one."""
-        text = value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n"
-        return self.write(f"{self.device_path(address)}/{name}", text)
+        """Give a device an attribute, or another value for one. The modalias goes with ids and class, and is not there
+        when they are nonsense."""
+        base = self.device_path(address)
+        self.write(f"{base}/{name}", value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n")
+        if name in _IN_MODALIAS and self.path(f"{base}/modalias").exists():
+            self._write_modalias(base)
+        return self
+
+    def _write_modalias(self, base: str) -> None:
+        try:
+            numbers = [int(self.path(f"{base}/{name}").read_text(), 16) for name in _IN_MODALIAS]
+        except ValueError:
+            self.path(f"{base}/modalias").unlink()
+        else:
+            self.write(f"{base}/modalias", f"{modalias(numbers[:2], numbers[2:4], numbers[4])}\n")
+
+    def vanish(self, address: str | PciAddress) -> SysfsTree:
+        """Take a device away in the middle of a scan: it is in the listings still, and nothing can be read of it."""
+        shutil.rmtree(self.path(self.device_path(address)))
+        return self
 
     def add_device(
         self,
@@ -124,6 +157,7 @@ class SysfsTree:
         above = f"/sys/devices/pci{address.domain:04x}:00" if parent is None else self.device_path(parent)
         base = f"{above}/{address}"
         self.path(base).mkdir(parents=True)
+        self._bases[address] = base
         self.link(f"/sys/bus/pci/devices/{address}", base)
         self.link(f"{base}/subsystem", "/sys/bus/pci")
 
@@ -134,10 +168,7 @@ class SysfsTree:
             "subsystem_device": f"0x{subdevice}",
             "class": f"0x{pci_class:06x}",
             "revision": "0x01",
-            "modalias": (
-                f"pci:v0000{vendor.upper()}d0000{device.upper()}sv0000{subvendor.upper()}sd0000{subdevice.upper()}"
-                f"bc{pci_class >> 16:02X}sc{pci_class >> 8 & 0xFF:02X}i{pci_class & 0xFF:02X}"
-            ),
+            "modalias": modalias(_numbers(ids), _numbers(subsystem), pci_class),
             "driver_override": override or "(null)",
             "numa_node": str(numa_node),
             "enable": "1" if driver else "0",
@@ -150,7 +181,7 @@ class SysfsTree:
             values.update(sriov_totalvfs=str(totalvfs), sriov_numvfs="0", sriov_drivers_autoprobe="1")
         values.update(attributes or {})
         for name, value in values.items():
-            self.set_attribute(address, name, value)
+            self.write(f"{base}/{name}", value if isinstance(value, bytes) or value.endswith("\n") else f"{value}\n")
         if bridge:
             self.path(f"{base}/pci_bus/{address.domain:04x}:{address.bus + 1:02x}").mkdir(parents=True)
         if driver is not None:
@@ -181,6 +212,7 @@ class SysfsTree:
         self.write(f"{place}/dev", f"{number}\n")
         self.write(f"{place}/size", "2097152\n")
         self.link(f"{place}/subsystem", "/sys/class/block")
+        self.link(f"{place}/device", within)
         self.link(f"/sys/block/{name}", place)
         self.link(f"/sys/class/block/{name}", place)
         self.link(f"/sys/dev/block/{number}", place)
@@ -193,6 +225,44 @@ class SysfsTree:
                 self.write(f"/sys/bus/pci/drivers/{name}/{attribute}", "")
         if not builtin:
             self.path(f"/sys/module/{name.replace('-', '_')}").mkdir(parents=True, exist_ok=True)
+        return self
+
+    def set_config(
+        self, address: str | PciAddress, *, serial: str | None = None, size: int = 4096, before: int = 0
+    ) -> SysfsTree:
+        """Give a device a configuration space of ``size`` bytes (64: as the kernel shows it without root rights; 256:
+        conventional PCI), with a serial number in lspci's notation behind ``before`` other extended capabilities."""
+        return self.set_attribute(address, "config", config_space(serial=serial, size=size, before=before))
+
+    def add_slot(self, name: str, address: str) -> SysfsTree:
+        """Add a physical slot; ``address`` as the kernel writes it (``0000:01:00``)."""
+        return self.write(f"/sys/bus/pci/slots/{name}/address", f"{address}\n")
+
+    def set_zpci(
+        self,
+        address: str | PciAddress,
+        *,
+        fid: int,
+        uid: int,
+        pchid: int = 0,
+        vfn: int = 0,
+        unique: bool | None = True,
+        slot: bool = True,
+    ) -> SysfsTree:
+        """Make a device a function of IBM Z, as arch/s390/pci/pci_sysfs.c shows it, with its slot."""
+        address = PciAddress.parse(address)
+        for name, text in {
+            "function_id": f"0x{fid:08x}",
+            "uid": f"0x{uid:x}",
+            "pchid": f"0x{pchid:04x}",
+            "vfn": f"0x{vfn:04x}",
+        }.items():
+            self.set_attribute(address, name, text)
+        if unique is not None:
+            self.set_attribute(address, "uid_is_unique", str(int(unique)))
+        if slot:
+            number = address.slot << 3 | address.function
+            self.add_slot(f"{fid:08x}", f"{address.domain:04x}:{address.bus:02x}:{number:02x}")
         return self
 
     def bind(self, address: str | PciAddress, driver: str | None) -> SysfsTree:
@@ -349,6 +419,53 @@ class SysfsTree:
         base = f"/lib/modules/{self.kernel}"
         self.write(f"{base}/modules.dep", "".join(f"{path}:\n" for path in available))
         return self.write(f"{base}/modules.builtin", "".join(f"{path}\n" for path in builtin))
+
+    def add_aliases(self, *aliases: str) -> SysfsTree:
+        """modules.alias of the running kernel, as depmod writes it; ``aliases``: ``pci:v00008086d* igb``."""
+        lines = "".join(f"alias {alias}\n" for alias in aliases)
+        return self.write(
+            f"/lib/modules/{self.kernel}/modules.alias", f"# Aliases extracted from modules themselves.\n{lines}"
+        )
+
+
+def config_space(
+    *,
+    ids: str = "8086:1510",
+    subsystem: str = "0000:0000",
+    pci_class: int = 0,
+    revision: int = 0,
+    serial: str | None = None,
+    size: int = 4096,
+    before: int = 0,
+) -> bytes:
+    """A configuration space: the header (type 1 for a bridge, which has no subsystem there), zeros, and from 0x100 on
+    a list of extended capabilities (PCI Express Base Specification).
+
+    :param serial: 16 hexadecimal digits, highest byte first, with any separators
+    :param size: how much of it there is
+    :param before: how many other capabilities (AER) stand before the serial number
+    """
+    is_bridge = pci_class >> 8 == 0x0604
+    header = struct.pack("<HH4xI2xB", *_numbers(ids), pci_class << 8 | revision, int(is_bridge))
+    header += bytes(0x2C - len(header)) + struct.pack("<HH", *_numbers("0:0" if is_bridge else subsystem))
+    contents = [(0x0001, bytes(0x3C))] * before
+    if serial is not None:
+        contents.append((0x0003, bytes.fromhex(serial.replace("-", "").replace(":", ""))[::-1]))
+    capabilities = b""
+    for number, (identity, body) in enumerate(contents, 1):
+        following = 0x100 + len(capabilities) + 4 + len(body) if number < len(contents) else 0
+        capabilities += (following << 20 | 1 << 16 | identity).to_bytes(4, "little") + body
+    return (header.ljust(0x100, b"\0") + capabilities).ljust(4096, b"\0")[:size]
+
+
+def modalias(ids: Sequence[int], subsystem: Sequence[int], pci_class: int) -> str:
+    """A PCI device's modalias (drivers/pci/pci-sysfs.c, ``modalias_show``)."""
+    numbers = f"v{ids[0]:08X}d{ids[1]:08X}sv{subsystem[0]:08X}sd{subsystem[1]:08X}"
+    return f"pci:{numbers}bc{pci_class >> 16:02X}sc{pci_class >> 8 & 0xFF:02X}i{pci_class & 0xFF:02X}"
+
+
+def _numbers(ids: str) -> tuple[int, ...]:
+    return tuple(int(text, 16) for text in ids.split(":"))
 
 
 def acpi_table(signature: bytes, body: bytes) -> bytes:

@@ -122,6 +122,8 @@ class GuardContext:
         self.bus = bus
         self.leaving = frozenset(leaving)
         self._groups: dict[int, Group] = {}
+        self.findings: dict[tuple[PciAddress, Change], list[Finding]] = {}
+        """What the guards said of each device; in a big group each device is asked about for every other one."""
 
     @cached_property
     def topology(self) -> Topology:

@@ -45,6 +45,13 @@ def check_device(device: PciDevice, context: GuardContext, change: Change = Chan
     A guard whose evidence cannot be read makes an error that is not ``certain``: a module refuses then just the
     same, a report says that it does not know.
     """
+    key = (device.address, change)
+    if key not in context.findings:
+        context.findings[key] = _ask_guards(device, context, change)
+    return list(context.findings[key])
+
+
+def _ask_guards(device: PciDevice, context: GuardContext, change: Change) -> list[Finding]:
     found = []
     for guard in GUARDS:
         if change not in guard.changes:

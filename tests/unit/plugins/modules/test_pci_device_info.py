@@ -49,12 +49,45 @@ def test_several_selectors_in_one_string(tree: SysfsTree) -> None:
 
 
 def test_every_field_is_documented_and_every_documented_field_is_there(tree: SysfsTree) -> None:
-    result = run_module("pci_device_info", tree)
+    tree.set_zpci("01:10.0", uid=1, fid=2)
+    for name, text in {"current_link_speed": "5.0 GT/s PCIe", "current_link_width": "4"}.items():
+        tree.set_attribute("01:00.0", name, text)
+    tree.add_device("00:08.0", driver="vfio-pci", group=8)
+    tree.write("/proc/4711/comm", "qemu\n").path("/proc/4711/fd").mkdir()
+    tree.path("/proc/4711/fd/3").symlink_to("/dev/vfio/8")
+    tree.add_device("00:09.0", group=9).vanish("00:09.0")
+    result = run_module("pci_device_info", tree, tree=True)
     assert result.pop("changed") is False
-    assert len(result["devices"]) == 6
+    assert len(result["devices"]) == 7
+    assert [device["address"] for device in result["undescribed"]] == ["0000:00:09.0"]
     assert undocumented(result, documented("pci_device_info")) == []
     assert set(documented("pci_device_info")) == set(result)
-    assert set(documented("pci_device_info")["devices"]["contains"]) == set(result["devices"][0])
+    contained = documented("pci_device_info")["devices"]["contains"]
+    assert set(contained) == set(result["devices"][0])
+    for name in ("zpci", "link", "held_by", "interfaces", "block_devices", "iommu_group"):
+        values = [device[name] for device in result["devices"] if device[name]]
+        value = values[0][0] if isinstance(values[0], list) else values[0]
+        assert set(contained[name]["contains"]) == set(value), name
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_the_tree_of_a_quick_look(tree: SysfsTree, check: bool) -> None:
+    before = tree_hash(tree.root)
+    result = run_module("pci_device_info", tree, check=check, obstacles="false", tree="true", devices="01:10.0,00:07.0")
+    assert tree_hash(tree.root) == before
+    assert result["msg"] == "2 PCI devices."
+    assert result["tree_lines"] == [
+        "pci0000:00",
+        "  +- 0000:00:07.0 [1b36:0010] Non-Volatile memory controller, driver nvme, group 7",
+        "  +- 0000:01:10.0 [8086:10ca] Ethernet controller, driver igbvf, group 15",
+    ]
+    assert [device["assignable"] for device in result["devices"]] == [None, None]
+
+
+def test_a_host_without_pci(tmp_path: Path) -> None:
+    result = run_module("pci_device_info", SysfsTree(tmp_path), tree=True)
+    assert (result["devices"], result["tree"], result["msg"]) == ([], [], "This host has no PCI device.")
+    assert run_module("pci_device_info", SysfsTree(tmp_path), devices="8086:10ca")["code"] == "no_match"
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,24 @@ def test_another_failure_to_read_an_attribute_is_told(host: Host, tmp_path: Path
 # -- writing kernel attributes ---------------------------------------------------------------------------------
 
 
+def test_parts_of_a_binary_attribute(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "config").write_bytes(bytes(range(256)))
+    with host.reader("/config") as read:
+        assert read(16, 4) == bytes((16, 17, 18, 19))
+        assert read(254, 4) == bytes((254, 255))
+        assert read(256, 4) == b""
+    for nothing in ("/absent", "/"):
+        with host.reader(nothing) as read:
+            assert read(0, 4) == b""
+
+
+def test_another_failure_to_read_parts_is_told(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(PassthroughError) as caught, host.reader("/loop"):
+        pass
+    assert caught.value.code == "file_unreadable"
+
+
 def test_an_attribute_is_written_like_the_shell_does(host: Host, tmp_path: Path) -> None:
     (tmp_path / "driver_override").write_text("vfio-pci\n")
     host.write_attribute("/driver_override", "\n")

@@ -75,6 +75,44 @@ def test_anything_else_is_refused_with_a_passthrough_error(value: Any) -> None:
         assert PciAddress.parse(str(found)) == found
     else:
         assert found.code in ("address_invalid", "address_out_of_range")
+        assert "is no PCI address" in str(found)
+        assert "Write it" in str(found)
+
+
+def normal(text: str) -> str:
+    """An address as text without what notations differ in: case, space around it, leading zeros."""
+    return re.sub(r"(?<![0-9a-f])0+(?=[0-9a-f])", "", text.strip().lower())
+
+
+@given(
+    ADDRESSES.flatmap(lambda address: st.sampled_from([one for one in notations(address) if isinstance(one, str)])),
+    st.integers(0, 24),
+    st.sampled_from(["", "0", "7", "8", "f", "g", ":", ".", "_", " ", "x", "-", "\n", "\N{SUPERSCRIPT TWO}"]),
+    st.booleans(),
+)
+def test_an_address_with_a_slip_is_another_address_or_refused(text: str, at: int, slip: str, instead: bool) -> None:
+    value = text[:at] + slip + text[at + instead :]
+    found = parsed_or_error(value)
+    if isinstance(found, PciAddress):
+        assert normal(value) in {normal(one) for one in notations(found) if isinstance(one, str)}
+    else:
+        assert repr(value) in str(found)
+
+
+@given(ADDRESSES)
+def test_the_names_of_sysfs_entries(address: PciAddress) -> None:
+    assert PciAddress.from_sysfs(str(address)) == address
+    assert address.order == (address.domain, address.bus, address.slot, address.function)
+
+
+@given(
+    st.text()
+    | st.from_regex(r"[0-9a-f]{3,9}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9]", fullmatch=True)
+    | ADDRESSES.map(lambda address: str(address).upper())
+)
+def test_any_other_name_of_a_sysfs_entry_is_no_address(name: str) -> None:
+    found = PciAddress.from_sysfs(name)
+    assert found is None or str(found) == name
 
 
 @given(st.from_regex(r"[0-9a-f]{0,6}:?[0-9a-f]{0,3}:[0-9a-f]{0,3}[.:][0-9a-f]{0,2}", fullmatch=True))

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus, PciDevice, ReservedRegion
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.link import Link
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.zpci import Zpci
+from ansible_collections.kvm.passthrough.tests.unit.support.counting import CountingHost
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 
@@ -151,12 +155,99 @@ def test_one_line_for_people(tree: SysfsTree) -> None:
 def test_an_identity_that_cannot_be_read(tree: SysfsTree, content: str | None, code: str) -> None:
     tree.add_device("00:03.0")
     if content is None:
-        tree.path(tree.device_path("00:03.0") + "/vendor").unlink()
+        tree.vanish("00:03.0")
     else:
         tree.set_attribute("00:03.0", "vendor", content)
-    found = device(tree, "00:03.0")
+    found = Bus(tree.host()).devices()[0]
     with pytest.raises(PassthroughError) as caught:
         found.vendor_id  # noqa: B018
     assert caught.value.code == code
     assert "0000:00:03.0" in str(caught.value)
     assert found.line == "0000:00:03.0"
+
+
+@pytest.mark.parametrize(
+    ("config", "serial", "readable"),
+    [
+        ({"serial": "00-1b-21-ff-ff-aa-bb-cc"}, "00-1b-21-ff-ff-aa-bb-cc", True),
+        ({"serial": "00-1b-21-ff-ff-aa-bb-cc", "before": 3}, "00-1b-21-ff-ff-aa-bb-cc", True),
+        ({}, None, True),
+        ({"size": 256}, None, True),
+        ({"size": 64}, None, False),
+        ({"size": 0}, None, False),
+        (None, None, False),
+    ],
+)
+def test_the_serial_number(tree: SysfsTree, config: Any, serial: str | None, readable: bool) -> None:
+    tree.add_device("01:00.0")
+    if config is not None:
+        tree.set_config("01:00.0", **config)
+    found = device(tree, "01:00.0")
+    assert (found.serial, found.serial_readable) == (serial, readable)
+
+
+def test_physical_slots(tree: SysfsTree) -> None:
+    for address in ("01:00.0", "01:00.1", "10000:e1:00.0", "02:00.0"):
+        tree.add_device(address)
+    tree.add_slot("7", "0000:01:00").add_slot("VMD 1", "10000:e1:00").add_slot("2", "0000:03:00")
+    tree.add_slot("placeholder", "0000:02").add_slot("garbage", "").add_slot("8", "0000:01:00")
+    tree.path("/sys/bus/pci/slots/old").mkdir()
+    bus = Bus(tree.host())
+    slots = {str(one.address): one.physical_slot for one in bus.devices()}
+    assert slots == {"0000:01:00.0": "7", "0000:01:00.1": "7", "0000:02:00.0": None, "10000:e1:00.0": "VMD 1"}
+
+
+def test_functions_of_ibm_z(tree: SysfsTree) -> None:
+    tree.add_device("00a1:00:00.0").set_zpci("00a1:00:00.0", fid=0x8, uid=0xA1, pchid=0x1C0)
+    tree.add_device("00a1:00:00.1").set_zpci("00a1:00:00.1", fid=0x9, uid=0xB2, vfn=1, unique=None)
+    tree.add_device("00a1:00:01.0")  # the address of the slot of function 1 looks like this one
+    first, second = device(tree, "00a1:00:00.0"), device(tree, "00a1:00:00.1")
+    assert first.zpci == Zpci(uid=0xA1, fid=0x8, pchid=0x1C0, vfn=0, uid_is_unique=True)
+    assert second.zpci == Zpci(uid=0xB2, fid=0x9, pchid=0, vfn=1, uid_is_unique=None)
+    assert (first.physical_slot, second.physical_slot) == ("00000008", "00000009")
+    tree.set_zpci("00a1:00:01.0", fid=0xA, uid=0xC3, slot=False)
+    assert device(tree, "00a1:00:01.0").physical_slot is None
+    tree.set_attribute("00a1:00:00.0", "function_id", "")
+    assert device(tree, "00a1:00:00.0").zpci is None
+
+
+def test_the_link(tree: SysfsTree) -> None:
+    tree.add_device("01:00.0").add_device("00:02.0").add_device("01:10.0")
+    for name, text in {
+        "current_link_speed": "2.5 GT/s PCIe",
+        "current_link_width": "4",
+        "max_link_speed": "8.0 GT/s PCIe",
+        "max_link_width": "16",
+    }.items():
+        tree.set_attribute("01:00.0", name, text)
+    tree.set_attribute("01:10.0", "current_link_speed", "Unknown").set_attribute("01:10.0", "current_link_width", "0")
+    assert device(tree, "01:00.0").link == Link("2.5 GT/s", 4, "8.0 GT/s", 16)
+    assert device(tree, "00:02.0").link is None
+    assert device(tree, "01:10.0").link is None
+    assert device(tree, "01:00.0").revision == 1
+
+
+def test_a_scan_asks_once_and_for_nothing_more(tree: SysfsTree) -> None:
+    for slot in range(8):
+        tree.add_device(f"00:{slot:02x}.0", driver="igb", group=slot // 2)
+    host = CountingHost(tree.root)
+    bus = Bus(host)
+    for _round in range(2):
+        for one in bus.devices():
+            assert one.ids == "1234:11e8"
+            assert (one.pci_class, one.subsystem_device_id) == (0x00FF00, 0x1100)
+            assert (one.driver, one.numa_node, one.revision) == ("igb", None, 1)
+            assert len(one.group_members) == 2
+            assert one.siblings == [one.address]
+            assert one.address in bus
+    wanted = ("modalias", "driver", "numa_node", "revision", "iommu_group")
+    assert host.below("/sys/bus/pci/devices") == {f"{one.name}/{name}": 1 for one in bus.devices() for name in wanted}
+    assert host.below("/sys/kernel/iommu_groups") == {f"{group}/devices": 1 for group in range(4)}
+    assert host.asked["/sys/bus/pci/devices"] == 1
+
+
+def test_the_name_of_the_card(tree: SysfsTree) -> None:
+    tree.write("/usr/share/misc/pci.ids", "8086  Intel\n\t10c9  82576\n\t\t8086 a02c  Quad Port Adapter\n")
+    for slot, subsystem in enumerate(("8086:a02c", "8086:10c9", "8086:0001")):
+        tree.add_device(f"00:{slot:02x}.0", ids="8086:10c9", subsystem=subsystem)
+    assert [one.subsystem_name for one in Bus(tree.host()).devices()] == ["Quad Port Adapter", "82576", None]

@@ -56,3 +56,25 @@ def test_a_missing_or_short_file_has_no_names(tmp_path: Path, text: str | None) 
     names = PciNames(Host(str(tmp_path)))
     assert names.vendor(0x8086) == ("Intel Corporation" if text and "Intel" in text else None)
     assert names.device(0x8086, 0x10CA) is None
+
+
+def test_names_of_cards(tmp_path: Path) -> None:
+    (tmp_path / "usr/share/misc").mkdir(parents=True)
+    (tmp_path / "usr/share/misc/pci.ids").write_text(
+        "8086  Intel\n"
+        "\t10c9  82576\n"
+        "\t\t8086 a02c  Quad Port Adapter\n"
+        "\t\t103c 31ef  NC362i\n"
+        "\t10ca  82576 Virtual Function\n"
+        "# comment\n"
+        "\t\t8086 a02c  Another\n"
+        "8087  Other\n"
+        "\t10c9  Something\n"
+        "\t\t8086 0001  Not Intel's\n"
+    )
+    names = PciNames(Host(str(tmp_path)))
+    assert names.subsystem(0x8086, 0x10C9, 0x8086, 0xA02C) == "Quad Port Adapter"
+    assert names.subsystem(0x8086, 0x10C9, 0x103C, 0x31EF) == "NC362i"
+    assert names.subsystem(0x8086, 0x10CA, 0x8086, 0xA02C) == "Another"
+    assert names.subsystem(0x8086, 0x10C9, 0x8086, 0x0001) is None
+    assert names.subsystem(0x1234, 0x10C9, 0x8086, 0x0001) is None

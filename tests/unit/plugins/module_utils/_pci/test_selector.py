@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
@@ -21,6 +22,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.selector impo
     parse_all,
     select_all,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.counting import CountingHost
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 Result = TypeVar("Result")
@@ -75,6 +77,11 @@ def tree(tmp_path: Path) -> SysfsTree:
         interfaces={"ens6": "02:00:00:00:00:01"},
     )
     tree.add_device("00:07.0", ids="1b36:0010", pci_class=0x010802, driver="nvme", nvme="nvme0")
+    tree.add_device("00a1:00:00.0", ids="15b3:1014", pci_class=0x020000).set_zpci("00a1:00:00.0", fid=8, uid=0xA1)
+    for address in [path.name for path in tree.path("/sys/bus/pci/devices").iterdir()]:
+        is_port = address.startswith("0000:01:00.")
+        tree.set_config(address, serial="00-1b-21-ff-ff-aa-bb-cc" if is_port else None)
+    tree.add_slot("7", "0000:01:00")
     tree.write(
         "/usr/share/misc/pci.ids",
         "# comment\n8086  Intel Corporation\n\t10ca  82576 Virtual Function\n\t\t8086 10ca  A subsystem\n8087  Other\n",
@@ -129,6 +136,16 @@ def refusal(tree: SysfsTree, value: Any) -> PassthroughError:
         ({"pf": "01:00.0", "vendor_id": "8086", "count": 4}, [f"0000:01:10.{n}" for n in (0, 2, 4, 6)]),
         ({"address": "01:00.0", "expect": {"vendor_id": "8086", "device_id": "10c9"}}, ["0000:01:00.0"]),
         ({"address": "01:00.0", "name": "uplink", "count": None, "mac": None}, ["0000:01:00.0"]),
+        ({"slot": "7", "index": 0}, ["0000:01:00.0"]),
+        ({"slot": " 7 ", "interface": "enp1s0f1"}, ["0000:01:00.1"]),
+        ({"serial": "00-1b-21-ff-ff-aa-bb-cc", "count": 2}, ["0000:01:00.0", "0000:01:00.1"]),
+        ({"serial": "001B21FFFFAABBCC", "index": 1}, ["0000:01:00.1"]),
+        ({"serial": "00:1b:21:ff:ff:aa:bb:cc", "interface": "enp1s0f0"}, ["0000:01:00.0"]),
+        ({"pf": {"serial": "00:1b:21:ff:ff:aa:bb:cc", "index": 0}, "vf": 1}, ["0000:01:10.2"]),
+        ({"address": "01:00.0", "expect": {"serial": "00:1B:21:FF:FF:AA:BB:CC"}}, ["0000:01:00.0"]),
+        ({"uid": "a1"}, ["00a1:00:00.0"]),
+        ({"fid": "0x00000008"}, ["00a1:00:00.0"]),
+        ({"uid": "0x00A1", "fid": "8", "expect": {"uid": "a1", "fid": "8"}}, ["00a1:00:00.0"]),
     ],
 )
 def test_what_is_selected(tree: SysfsTree, value: Any, addresses: list[str]) -> None:
@@ -174,6 +191,33 @@ def test_what_is_selected(tree: SysfsTree, value: Any, addresses: list[str]) -> 
         ({"pf": "01:00.1", "vf": "all"}, "no_match", ["The PF has no VFs enabled"]),
         ({"pf": "00:07.0", "vf": 0}, "not_a_pf", ["0000:00:07.0 [1b36:0010]", "SR-IOV"]),
         ({"pf": "8086:10c9", "vf": 0}, "too_many_matches", ["devices[0].pf"]),
+        ({"slot": "8"}, "no_match", ["no PCI device matches slot 8"]),
+        ({"slot": "7"}, "too_many_matches", ["2 PCI devices match slot 7", "0000:01:00.0 [", "0000:01:00.1 ["]),
+        (
+            {"serial": "001b21ffffaabbcc"},
+            "too_many_matches",
+            ["2 PCI devices match serial 00-1b-21-ff-ff-aa-bb-cc", "0000:01:00.1 [8086:10c9]", "index (0 to 1)"],
+        ),
+        (
+            {"serial": "00-1b-21-ff-ff-aa-bb-cd", "vendor_id": "8086"},
+            "no_match",
+            ["no PCI device matches vendor_id 8086, serial 00-1b-21-ff-ff-aa-bb-cd", "0000:01:00.0 [8086:10c9]"],
+        ),
+        ({"uid": "b2"}, "no_match", ["no PCI device matches uid 00b2"]),
+        ({"fid": "9"}, "no_match", ["no PCI device matches fid 00000009"]),
+        (
+            {"address": "01:00.0", "expect": {"serial": "00-1b-21-ff-ff-aa-bb-cd", "fid": "8"}},
+            "identity_mismatch",
+            [
+                "serial: expected 00-1b-21-ff-ff-aa-bb-cd, found 00-1b-21-ff-ff-aa-bb-cc",
+                "fid: expected 00000008, found none",
+            ],
+        ),
+        (
+            {"address": "00:06.0", "expect": {"serial": "00-1b-21-ff-ff-aa-bb-cc"}},
+            "identity_mismatch",
+            ["serial: expected 00-1b-21-ff-ff-aa-bb-cc, found none"],
+        ),
         (
             {
                 "address": "01:00.0",
@@ -202,6 +246,68 @@ def test_an_identity_that_matches_is_not_listed_among_the_differences(tree: Sysf
     error = refusal(tree, {"address": "01:00.0", "expect": {"vendor_id": "10de", "device_id": "10c9"}})
     assert error.problems[0].details["differences"] == [{"field": "vendor_id", "expected": "10de", "found": "8086"}]
     assert error.problems[0].details["device"] == "0000:01:00.0"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"serial": "00-1b-21-ff-ff-aa-bb-cc"},
+        {"serial": "00-1b-21-ff-ff-aa-bb-cc", "count": "all"},
+        {"serial": "00-1b-21-ff-ff-aa-bb-cc", "index": 0},
+        {"address": "01:00.0", "serial": "00-1b-21-ff-ff-aa-bb-cc"},
+        {"address": "01:00.0", "expect": {"serial": "00-1b-21-ff-ff-aa-bb-cc"}},
+        {"pf": {"serial": "00-1b-21-ff-ff-aa-bb-cc", "index": 0}, "vf": 0},
+    ],
+)
+def test_a_serial_number_that_cannot_be_read_is_no_mismatch(tree: SysfsTree, value: Any) -> None:
+    for port in ("01:00.0", "01:00.1"):
+        tree.set_config(port, size=64)
+    error = refusal(tree, value)
+    assert error.code == "serial_unreadable"
+    assert "root" in str(error)
+    assert "0000:01:00.0" in str(error)
+    assert "0000:00:06.0" not in str(error)  # that one has none, for sure
+
+
+def test_a_silent_device_stands_in_the_way_of_what_depends_on_it_only(tree: SysfsTree) -> None:
+    tree.set_config("00:07.0", size=0)
+    serial = "00-1b-21-ff-ff-aa-bb-cc"
+    assert select(tree, {"serial": serial, "count": 2}) == ["0000:01:00.0", "0000:01:00.1"]
+    assert select(tree, {"serial": serial, "index": 1}) == ["0000:01:00.1"]
+    assert select(tree, {"serial": serial, "pci_class": "network", "count": "all"}) == ["0000:01:00.0", "0000:01:00.1"]
+    assert refusal(tree, {"serial": serial, "count": "all"}).code == "serial_unreadable"
+    assert refusal(tree, {"serial": "00-1b-21-ff-ff-aa-bb-cd"}).code == "serial_unreadable"
+    assert refusal(tree, {"serial": "00-1b-21-ff-ff-aa-bb-cd", "pci_class": "network"}).code == "no_match"
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"address": "01:00.0"}, {"0000:01:00.0"}),
+        ({"address": "01:00.0", "serial": "001b21ffffaabbcc"}, {"0000:01:00.0", "0000:01:00.0/config"}),
+        ({"vendor_id": "1b36"}, {"*/modalias"}),
+        (
+            {"subsystem_device_id": "a02c", "mac": "52:54:00:aa:00:00", "serial": "001b21ffffaabbcc"},
+            {
+                "*/modalias",
+                "0000:01:00.0",
+                "0000:01:00.0/net",
+                "0000:01:00.1",
+                "0000:01:00.1/net",
+                "0000:01:00.0/config",
+            },
+        ),
+    ],
+)
+def test_the_cheapest_criterion_comes_first_and_nothing_else_is_read(
+    tree: SysfsTree, value: Any, names: set[str]
+) -> None:
+    host = CountingHost(tree.root)
+    assert len(Selector.parse(value).select(Bus(host))) == 1
+    expected = names - {"*/modalias"}
+    if expected != names:
+        expected |= {f"{address}/modalias" for address in Bus(tree.host()).addresses}
+    assert host.below("/sys/bus/pci/devices") == dict.fromkeys(expected, 1)
 
 
 def test_candidates_are_structured_too(tree: SysfsTree) -> None:
@@ -233,7 +339,7 @@ def test_a_host_without_pci_devices(tmp_path: Path) -> None:
 
 
 def test_a_device_that_vanishes_is_no_match(tree: SysfsTree) -> None:
-    tree.path(tree.device_path("00:05.0") + "/vendor").unlink()
+    tree.vanish("00:05.0")
     assert select(tree, {"vendor_id": "1234", "count": "all"}) == ["0000:00:05.1", "0000:00:05.2", "0000:00:05.3"]
     assert refusal(tree, {"address": "00:05.0", "vendor_id": "1234"}).code == "no_match"
 
@@ -254,6 +360,24 @@ def test_a_device_that_vanishes_is_no_match(tree: SysfsTree) -> None:
         ({"device_id": "10caf"}, ["'10caf' is no id"]),
         ({"device_id": ""}, ["'' is no id"]),
         ({"device_id": ["10ca"]}, ["['10ca'] is no id"]),
+        ({"device_id": 8}, ["8 is a number", "'0008' or '0010'", "quotes"]),
+        ({"uid": "10000"}, ["'10000' is no id", "one to four hexadecimal digits"]),
+        ({"uid": "0x"}, ["'0x' is no id"]),
+        ({"uid": 161}, ["161 is a number", "'0161' or '00a1'", "quotes"]),
+        ({"uid": 0x10000}, ["65536 is no id"]),
+        ({"fid": "100000000"}, ["'100000000' is no id", "one to eight hexadecimal digits"]),
+        ({"fid": 16}, ["16 is a number", "'00000016' or '00000010' or '00000020'", "quotes"]),
+        ({"slot": 7}, ["7 is a number", "quotes"]),
+        ({"slot": " "}, ["no name of a physical slot"]),
+        ({"slot": "a/b"}, ["no name of a physical slot"]),
+        ({"slot": ["7"]}, ["no name of a physical slot"]),
+        ({"serial": "00-1b-21-ff-ff-aa-bb"}, ["no PCI Express device serial number", "eight bytes"]),
+        ({"serial": "00-1b:21-ff-ff-aa-bb-cc"}, ["no PCI Express device serial number", "or none"]),
+        ({"serial": 1122334455667788}, ["1122334455667788 is no PCI Express", "quotes"]),
+        ({"serial": True}, ["True is no PCI Express"]),
+        ({"address": "01:00.0", "expect": {"serial": "1"}}, ["devices[0].expect: serial: '1' is no PCI Express"]),
+        ({"address": "01:00.0", "expect": {"uid": 8}}, ["devices[0].expect: uid: 8 is a number"]),
+        ({"address": "01:00.0", "expect": {"slot": "7"}}, ["expect has no 'slot'", "serial"]),
         ({"pci_class": "020"}, ["'020' is no PCI class", "ethernet"]),
         ({"pci_class": "modem"}, ["'modem' is no PCI class"]),
         ({"pci_class": 200}, ["200 is a number", "quotes"]),
@@ -395,7 +519,7 @@ def test_parsing_any_list_gives_selectors_or_a_passthrough_error(values: list[An
 
 @given(
     ids=st.dictionaries(
-        st.sampled_from(["vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id"]),
+        st.sampled_from(["vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id", "uid", "fid"]),
         st.integers(0, 0xFFFF),
         min_size=1,
     ),
@@ -407,3 +531,35 @@ def test_ids_mean_the_same_however_they_are_spelled(ids: dict[str, int], prefix:
     spelled = {name: prefix + format(number, f"0{width}{'X' if upper else 'x'}") for name, number in ids.items()}
     assert Selector.parse(spelled).ids == ids
     assert Selector.parse({"address": "01:00.0", "expect": spelled}).expect == ids
+
+
+@given(serial=st.binary(min_size=8, max_size=8), separator=st.sampled_from(["-", ":", ""]), upper=st.booleans())
+def test_a_serial_number_means_the_same_however_it_is_spelled(serial: bytes, separator: str, upper: bool) -> None:
+    text = serial.hex(separator) if separator else serial.hex()
+    spelled = f" {text.upper() if upper else text}\n"
+    assert Selector.parse({"serial": spelled}).serial == serial.hex("-")
+    assert Selector.parse({"address": "01:00.0", "expect": {"serial": spelled}}).expect == {"serial": serial.hex("-")}
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.integers(),
+        st.from_regex(r"([0-9a-fA-F]{1,3}[-: ]?){6,9}", fullmatch=True),
+        st.binary(min_size=8, max_size=8).map(lambda data: data.hex("-")),
+    )
+)
+def test_anything_else_is_no_serial_number_and_the_reason_is_told(value: Any) -> None:
+    found = result_or_error(lambda: Selector.parse({"serial": value}, "devices[0]"))
+    if isinstance(found, PassthroughError):
+        assert len(found.problems) == 1
+        assert found.problems[0].details["field"] == "serial"
+        assert "is no PCI Express device serial number" in str(found)
+    else:
+        assert re.fullmatch("([0-9a-f]{2}-){7}[0-9a-f]{2}", found.serial or "")
+        assert (found.serial or "").replace("-", "") == re.sub("[-:]", "", str(value).strip().lower())
+
+
+@given(fid=st.integers(0, 0xFFFFFFFF), prefix=st.sampled_from(["", "0x"]), width=st.integers(1, 8))
+def test_a_fid_has_up_to_eight_digits(fid: int, prefix: str, width: int) -> None:
+    assert Selector.parse({"fid": f"{prefix}{fid:0{width}x}"}).ids == {"fid": fid}
