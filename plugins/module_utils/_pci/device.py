@@ -92,14 +92,14 @@ class PciDevice:
                 "the device was removed meanwhile, or sysfs is not shown in full here.",
                 device=str(self.address),
             )
-        try:
-            return int(text, 16)
-        except ValueError:
+        number = integer(text, 16)
+        if number is None:
             raise PassthroughError(
                 "attribute_invalid",
                 f"The attribute {name!r} of the PCI device {self.address} is {text!r}, which is no hexadecimal number.",
                 device=str(self.address),
-            ) from None
+            )
+        return number
 
     @cached_property
     def _ids(self) -> re.Match[str] | None:
@@ -238,8 +238,7 @@ class PciDevice:
     @cached_property
     def iommu_group(self) -> int | None:
         """The number of the IOMMU group, valid for this boot only; None without an active IOMMU."""
-        name = self._host.link_name(f"{self.path}/iommu_group")
-        return integer(name)
+        return integer(self._host.link_name(f"{self.path}/iommu_group"))
 
     @cached_property
     def group_members(self) -> list[PciAddress]:
