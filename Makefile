@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity benchmark lab lab-image clean distclean
+.PHONY: help demo test unit lint sanity benchmark lab lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
@@ -20,8 +20,9 @@ help:
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
-	@echo 'make lab         tests on emulated machines; one machine only: make lab MACHINE=intel'
-	@echo 'make lab-image   build the images of the emulated machines'
+	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
+	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
+	@echo 'make lab-table   write the table of docs/platforms.md from what the emulated machines show'
 	@echo 'make clean       remove what was made for this checkout'
 	@echo 'make distclean   remove the whole cache: Python environment, lab images'
 	@echo
@@ -66,10 +67,13 @@ benchmark:
 	@$(RUN) --benchmark --title 'benchmarks' python -m ansible_collections.kvm.passthrough.tests.benchmark $(ARGS)
 
 lab:
-	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
+	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
 
 lab-image:
 	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)
+
+lab-table:
+	@$(RUN) --lab --title 'table of platforms' pytest tests/lab/test_detection_table.py --write-table $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
 
 clean:
 	@tools/dev clean

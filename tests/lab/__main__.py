@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import DEFAULT_LIMIT, MACHINES, cache, console, image, qemu, snapshot, start
+from . import DEFAULT_LIMIT, LARGE, MACHINES, build, cache, console, image, qemu, small, snapshot, start
 from .machine import attach, find_machines
 from .run import LabError, say
 from .snapshot import Snapshot
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m tests.lab",
-        description="Whole KVM hosts with PCI devices and an IOMMU, emulated.",
+        description="KVM hosts with PCI devices and an IOMMU, emulated.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -47,9 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("start", help="start a machine and leave it running")
     command.set_defaults(action=_start)
     command.add_argument("machine", choices=MACHINES)
-    command.add_argument("--snapshot", choices=[each.value for each in Snapshot], default="fresh",
-                         help="intel_iommu=off (fresh, the default) or on (iommu)")  # fmt: skip
-    command.add_argument("--boot", action="store_true", help="boot it instead of restoring it")
+    command.add_argument("--snapshot", choices=[each.value for each in Snapshot],
+                         help=f"{LARGE}: intel_iommu=off (fresh, the default) or on (iommu)")  # fmt: skip
+    command.add_argument("--boot", action="store_true", help=f"{LARGE}: boot it instead of restoring it")
     command.add_argument("--name", help="what to call it; default: the machine's name")
     command.add_argument("--limit", type=float, default=DEFAULT_LIMIT, metavar="SECONDS",
                          help="end it after this time (%(default).0f)")  # fmt: skip
@@ -61,12 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.set_defaults(action=action)
-        command.add_argument("name", nargs="?", default=MACHINES[0])
+        command.add_argument("name", nargs="?", default=LARGE)
 
     command = commands.add_parser("ssh", help="log in to it, or run a command on it")
     command.set_defaults(action=_ssh)
     command.add_argument("name")
     command.add_argument("command", nargs=argparse.REMAINDER)
+
+    command = commands.add_parser("machines", help="list the machines there are")
+    command.set_defaults(action=_machines)
 
     command = commands.add_parser("status", help="list what runs and what is cached")
     command.set_defaults(action=_status)
@@ -77,10 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(_options: argparse.Namespace) -> int:
-    for each in Snapshot:
-        snapshot.build(each)
+def _build(options: argparse.Namespace) -> int:
+    for machine in [options.machine] if options.machine else MACHINES:
+        build(machine)
     say("all is built")
+    return 0
+
+
+def _machines(_options: argparse.Namespace) -> int:
+    print(f"{LARGE}: VT-d, a complete host on a disk")
+    for name, machine in small.MACHINES.items():
+        print(f"{name}: {machine.about}")
     return 0
 
 
@@ -146,7 +156,8 @@ def _current() -> set[str]:
     in_use = {machine.artefact for machine in find_machines() if machine.running()}
     base = image.find()
     snapshots = {snapshot.name(each, emulator.identity, base) for each in Snapshot} if base else set()
-    return {qemu.tree_name(), *image.names(), *snapshots, *in_use}
+    systems = {machine.system.name for machine in small.MACHINES.values()}
+    return {*qemu.tree_names(), *image.names(), *snapshots, *systems, *in_use}
 
 
 def _prune(_options: argparse.Namespace) -> int:

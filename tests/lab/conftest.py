@@ -1,21 +1,32 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emulated machines for tests: each test gets a clean one of its own."""
+"""Emulated machines for tests. Of the large one each test gets a clean one of its own; a small one is shared."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import fnmatch
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from tests import lab
-from tests.lab import snapshot
 from tests.lab.run import tail
+
+StartSmall = Callable[[str], lab.Machine]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--machine``."""
-    parser.addoption("--machine", choices=lab.MACHINES, help="only the tests on this machine of the lab")
+    """Add ``--machine`` and ``--write-table``."""
+    parser.addoption("--machine", type=_known, help="only the tests on this machine of the lab; a pattern: 'arm64*'")
+    parser.addoption(
+        "--write-table", action="store_true", help="write docs/platforms.md from what the machines show, not compare"
+    )
+
+
+def _known(pattern: str) -> str:
+    if not fnmatch.filter(lab.MACHINES, pattern):
+        raise pytest.UsageError(f"no machine of the lab matches '{pattern}'; there is: {', '.join(lab.MACHINES)}")
+    return pattern
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,20 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests on other machines than ``--machine``."""
+    """Leave out the tests on other machines than ``--machine``, and put those on one small machine together."""
     wanted = config.getoption("--machine")
-    if not wanted:
-        return
-    others = [item for item in items if _machine_of(item) not in (None, wanted)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in others]
+    if wanted:
+        others = [item for item in items if not fnmatch.fnmatch(_machine_of(item) or wanted, wanted)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+    order = {name: number for number, name in enumerate(lab.MACHINES)}
+    items.sort(key=lambda item: order.get(_machine_of(item) or "", -1))
 
 
 def _machine_of(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("lab")
     if marker is None:
         return None
-    return str(marker.args[0]) if marker.args else lab.MACHINES[0]
+    return str(marker.args[0]) if marker.args else lab.LARGE
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,8 +68,7 @@ def snapshots(pytestconfig: pytest.Config) -> None:
     """Build what the cache lacks, once, with the progress on the terminal: it takes minutes."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        for each in lab.Snapshot:
-            snapshot.build(each)
+        lab.build(lab.LARGE)
 
 
 @pytest.fixture
@@ -72,3 +83,32 @@ def iommu_host(snapshots: None) -> Iterator[lab.Machine]:
     """A machine with ``intel_iommu=on``."""
     with lab.start("intel", snapshot="iommu") as machine:
         yield machine
+
+
+@pytest.fixture(scope="session")
+def _small_machines(pytestconfig: pytest.Config) -> Iterator[StartSmall]:
+    """Starts a small machine, or hands out the one that runs: one at a time, each as long as its tests are in a row."""
+    running: dict[str, lab.Machine] = {}
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def stop() -> None:
+        for name in list(running):
+            running.pop(name).stop()
+
+    def start(name: str) -> lab.Machine:
+        if name not in running:
+            stop()
+            with capture.global_and_fixture_disabled():
+                running[name] = lab.start(name)
+        return running[name]
+
+    yield start
+    stop()
+
+
+@pytest.fixture
+def small_machine(request: pytest.FixtureRequest, _small_machines: StartSmall) -> lab.Machine:
+    """The small machine of the test's marker, shared by its tests: each leaves it as it was."""
+    name = _machine_of(request.node)
+    assert name in lab.small.MACHINES, f"'{name}' is not a small machine"
+    return _small_machines(name)

@@ -14,6 +14,7 @@ from .run import require_tool, run
 
 SUITE = "trixie"
 MIRROR_VARIABLE = "KVM_PASSTHROUGH_LAB_MIRROR"
+_DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _TIMEOUT = 1800
 
 
@@ -74,8 +75,14 @@ def mmdebstrap(
     variant: str,
     log: Path,
     hooks: Sequence[str] = (),
+    suite: str = SUITE,
+    architecture: str | None = None,
 ) -> None:
     """Make a Debian tree with these packages as the directory or tar file ``target``.
+
+    Another ``architecture`` (Debian's name for it) than this machine's takes the variant
+    ``extract``, which runs nothing of what it unpacks, and comes from the suite itself,
+    without its updates: a mirror in the middle of a sync often lacks those of one.
 
     Works as root and, through user namespaces, as an ordinary user; then a tar file is
     the form that keeps the owners. Raises LabError with the end of ``log`` on failure.
@@ -91,8 +98,11 @@ def mmdebstrap(
         *hooks,
     ]
     mirror = find_mirror()
+    if architecture is not None:
+        options.append(f"--architectures={architecture}")
+        mirror = mirror or _DEFAULT_MIRROR
     run(
-        [require_tool("mmdebstrap", "mmdebstrap"), *options, SUITE, target, *([mirror] if mirror else [])],
+        [require_tool("mmdebstrap", "mmdebstrap"), *options, suite, target, *([mirror] if mirror else [])],
         timeout=_TIMEOUT,
         log=log,
     )

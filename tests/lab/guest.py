@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
+
+from . import cpio
 
 _BEGIN, _END = "PCI-LIST-BEGIN", "PCI-LIST-END"
 _LINE = re.compile(r"^([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (0x[0-9a-f]{6}) ([0-9a-f]{4}:[0-9a-f]{4})$")
@@ -36,25 +39,15 @@ def parse_pci_list(serial: str) -> list[PciFunction] | None:
 
 
 def initramfs(busybox: bytes, init: bytes) -> bytes:
-    """An initramfs with a static busybox and an init script, as a cpio archive.
-
-    The format is "newc", as in the kernel's Documentation/driver-api/early-userspace/
-    buffer-format.rst. The kernel adds /dev/console by itself.
-    """
-    archive = b"".join(
+    """An initramfs with a static busybox and an init script. The kernel adds /dev/console by itself."""
+    archive = io.BytesIO()
+    cpio.write(
+        archive,
         [
-            _cpio_entry(1, "bin", 0o040755, b""),
-            _cpio_entry(2, "bin/busybox", 0o100755, busybox),
-            _cpio_entry(3, "bin/sh", 0o120777, b"busybox"),  # a symbolic link: what it is called says what it does
-            _cpio_entry(4, "init", 0o100755, init),
-            _cpio_entry(0, "TRAILER!!!", 0, b""),
-        ]
+            cpio.directory("bin"),
+            cpio.file("bin/busybox", busybox, 0o755),
+            cpio.link("bin/sh", "busybox"),
+            cpio.file("init", init, 0o755),
+        ],
     )
-    return archive + bytes(-len(archive) % 512)
-
-
-def _cpio_entry(inode: int, name: str, mode: int, content: bytes) -> bytes:
-    encoded = name.encode() + b"\0"
-    numbers = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(encoded), 0)
-    header = b"070701" + b"".join(b"%08X" % number for number in numbers) + encoded
-    return header + bytes(-len(header) % 4) + content + bytes(-len(content) % 4)
+    return archive.getvalue()

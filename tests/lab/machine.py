@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A running lab host: starting, reaching and ending it.
+"""A running machine of the lab: starting, reaching and ending it, whatever its hardware and its system.
 
 Each machine has a directory below ``<cache>/run`` (its disk, logs, inventory) and one for
 its sockets, with a short name, because the name of a Unix socket is limited to 107 bytes.
@@ -21,16 +21,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from . import cache, guest, intel, inventory
+from . import cache, guest, inventory
 from .qemu import Qemu
 from .qmp import Qmp
 from .run import LabError, require_tool, run, say, tail
 
 USER = "ops"
+MANAGEMENT_MAC = "52:54:00:6b:76:01"
 BOOT_TIMEOUT = 600
 _RESTORE_TIMEOUT = 120
 _STOP_TIMEOUT = 15
-_STATE_FILE = "machine.json"
+_STATE_FILE, _PID_FILE = "machine.json", "pid"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What is emulated, by which emulator: all of QEMU's options but those that ``launch`` adds.
+
+    The card of the network ``management`` is part of it, and so are, of a machine with a
+    disk, those of the drive ``root``, of one without, kernel and initramfs.
+    """
+
+    qemu: Qemu
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,11 +55,14 @@ class _Record:
     ssh_port: int
     key: str
     sockets: str
-    disk_of: str
+    artefact: str
 
 
 class Machine:
-    """A lab host. As a context manager it is stopped at the end, whatever happens."""
+    """A machine of the lab. As a context manager it is stopped at the end, whatever happens.
+
+    ``settle``, ``reboot``, ``save`` and what is about nested guests are for one with a disk.
+    """
 
     def __init__(self, directory: Path, record: _Record, process: subprocess.Popen[bytes] | None = None) -> None:
         """Use ``launch`` or ``attach``; ``process`` is what has to be waited for at the end."""
@@ -71,8 +87,8 @@ class Machine:
 
     @property
     def artefact(self) -> str:
-        """The cached artefact its disk is based on."""
-        return self._record.disk_of
+        """The cached artefact it was started from."""
+        return self._record.artefact
 
     @property
     def key(self) -> Path:
@@ -210,11 +226,6 @@ class Machine:
                 raise LabError(f"guest '{domain}' listed no devices in {timeout:.0f} s; its console ends:\n{lines}")
             time.sleep(1)
 
-    def plug_nvme(self) -> None:
-        """Plug in the NVMe controller; the host's kernel sees a hot-plugged card."""
-        with self.qmp() as qmp:
-            qmp.execute_exactly("device_add", dict(intel.NVME_DEVICE))
-
     def save(self, disk: Path, state: Path) -> None:
         """Freeze the machine as the files ``disk`` and ``state``, and end it."""
         self.ssh("sync")
@@ -262,12 +273,22 @@ class Machine:
         raise LabError(f"the emulator of '{self.name}' (process {self.pid}) does not end")
 
 
-def launch(qemu: Qemu, backing: Path, key: Path, *, name: str, limit: float, state: Path | None = None) -> Machine:
-    """Start a machine on an overlay of the disk ``backing``; it has not necessarily booted yet.
+def launch(
+    hardware: Hardware,
+    key: Path,
+    *,
+    name: str,
+    limit: float,
+    artefact: str,
+    disk: Path | None = None,
+    state: Path | None = None,
+) -> Machine:
+    """Start a machine that lets ``key`` in; it has not necessarily booted yet.
 
-    With ``state`` it continues where that was saved, else it boots. After ``limit``
-    seconds it is ended, whatever became of the process that started it. Raises LabError
-    when a machine of this name runs, or the emulator does not start.
+    With ``disk`` its drive ``root`` is an overlay of that one. With ``state`` it continues
+    where that was saved, else it boots. ``artefact`` is the name of what in the cache it is
+    started from. After ``limit`` seconds it is ended, whatever became of the process that
+    started it. Raises LabError when a machine of this name runs, or the emulator does not start.
     """
     directory = cache.run_directory() / name
     for leftover in find_machines(name):
@@ -277,14 +298,11 @@ def launch(qemu: Qemu, backing: Path, key: Path, *, name: str, limit: float, sta
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="kvm-lab-"))
-    disk = directory / "disk.qcow2"
     try:
-        backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
-        run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, disk],
-            timeout=60, env=qemu.environment)  # fmt: skip
+        drive = _root_drive(hardware.qemu, disk, directory / "disk.qcow2") if disk else ()
         port = _free_port()
-        process, pid = _start_process(qemu, directory, sockets, port, limit, restore=state is not None)
-        record = _Record(name, pid, port, str(key), str(sockets), backing.parent.name)
+        process, pid = _start_process(hardware, drive, directory, sockets, port, limit, restore=state is not None)
+        record = _Record(name, pid, port, str(key), str(sockets), artefact)
         (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
     except BaseException:
         shutil.rmtree(sockets, ignore_errors=True)
@@ -302,31 +320,46 @@ def launch(qemu: Qemu, backing: Path, key: Path, *, name: str, limit: float, sta
     return machine
 
 
+def _root_drive(qemu: Qemu, backing: Path, overlay: Path) -> tuple[str, ...]:
+    """Make an overlay of a disk; returns the option that makes it the drive ``root``."""
+    backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
+    run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, overlay],
+        timeout=60, env=qemu.environment)  # fmt: skip
+    return ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}")
+
+
 def _start_process(
-    qemu: Qemu, directory: Path, sockets: Path, port: int, limit: float, *, restore: bool
+    hardware: Hardware,
+    drive: tuple[str, ...],
+    directory: Path,
+    sockets: Path,
+    port: int,
+    limit: float,
+    *,
+    restore: bool,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Start the emulator, paused; returns, once it takes commands, our child and the emulator's process id.
 
     They differ: the child is ``timeout``, which ends the emulator when nobody else does.
     """
-    pid_file, log = directory / "pid", directory / "qemu.log"
+    pid_file, log = directory / _PID_FILE, directory / "qemu.log"
     command = [
         require_tool("timeout", "coreutils"), "--kill-after=10", f"{limit:.0f}",
-        *qemu.system, *intel.BASE, *intel.MEMORY, "-name", f"kvm-lab-{directory.name}",
+        *hardware.qemu.system, "-name", f"kvm-lab-{directory.name}",
         "-S", "-pidfile", str(pid_file),
         *(("-incoming", "defer") if restore else ()),
         "-chardev", f"socket,id=console,path={sockets}/console,server=on,wait=off,logfile={directory}/serial.log",
         "-serial", "chardev:console",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
-        "-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={directory}/disk.qcow2",
+        *drive,
         "-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
-        *intel.DEVICES, *intel.MANAGEMENT_CARD, *intel.ROOT_DISK,
+        *hardware.options,
     ]  # fmt: skip
     with log.open("w", encoding="utf-8") as stream:
         # In a session of its own: Ctrl-C in the terminal is for the caller, who stops it properly.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-            env={**os.environ, **qemu.environment}, start_new_session=True,
+            env={**os.environ, **hardware.qemu.environment}, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -356,7 +389,7 @@ def _is_ours(pid: int, directory: Path) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return any(word.endswith(f"file={directory}/disk.qcow2".encode()) for word in words)
+    return str(directory / _PID_FILE).encode() in words
 
 
 def _log_ends(directory: Path) -> str:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The emulator: the installed one when it is new enough, else Debian's, unpacked into the cache."""
+"""The emulators: the installed one when it is new enough, else Debian's, unpacked into the cache."""
 
 from __future__ import annotations
 
@@ -17,90 +17,143 @@ from .run import LabError, find_tool, run, step
 # The 82576 ("igb") came with QEMU 8.0. Snapshots, hot-plug and SR-IOV together were proved
 # with 10.0, the version of Debian 13, so an older one is not trusted with them.
 _MINIMUM = (10, 0)
-_PACKAGES = ("qemu-system-x86", "qemu-utils", "seabios")
-_KIND = "qemu"
+
+
+@dataclass(frozen=True)
+class _Emulator:
+    """An emulator by its architecture: Debian's packages, and a device that a distribution may have left out."""
+
+    kind: str
+    packages: tuple[str, ...]
+    needed_device: str
+    firmware: tuple[str, ...] = ()
+    """Where packages put its UEFI firmware, below /usr/share; the first is Debian's."""
+    disk_tool: bool = False
+    """Whether machines with a disk run on it, which takes qemu-img."""
+
+
+_EMULATORS = {
+    "x86_64": _Emulator("qemu", ("qemu-system-x86", "qemu-utils", "seabios"), "igb", disk_tool=True),
+    "aarch64": _Emulator(
+        "qemu-aarch64",
+        ("qemu-system-arm", "qemu-efi-aarch64"),
+        "igb",
+        # Debian's, Fedora's and SUSE's
+        ("qemu-efi-aarch64/QEMU_EFI.fd", "edk2/aarch64/QEMU_EFI.fd", "qemu/aavmf-aarch64-code.bin"),
+    ),
+    "s390x": _Emulator("qemu-s390x", ("qemu-system-s390x",), "zpci"),
+}
 
 
 @dataclass(frozen=True)
 class Qemu:
-    """How to call the emulator and its disk tool.
+    """How to call an emulator and its disk tool (empty where no machine has a disk).
 
     ``identity`` tells one emulator from another: a snapshot belongs to the one that wrote it.
+    ``firmware`` are the options that start a machine with UEFI.
     """
 
     system: tuple[str, ...]
     img: tuple[str, ...]
     identity: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    firmware: tuple[str, ...] = ()
 
 
-def tree_name() -> str:
-    """The cache's name of the unpacked emulator."""
-    return f"{_KIND}-{_tree_key()}"
+def tree_names() -> set[str]:
+    """The cache's names of the unpacked emulators."""
+    return {_tree_name(emulator) for emulator in _EMULATORS.values()}
 
 
-def _tree_key() -> str:
-    return cache.digest("1", debian.SUITE, _PACKAGES)
+def _tree_name(emulator: _Emulator) -> str:
+    return f"{emulator.kind}-{_tree_key(emulator)}"
 
 
-def unpacked() -> Qemu:
+def _tree_key(emulator: _Emulator) -> str:
+    return cache.digest("1", debian.SUITE, emulator.packages)
+
+
+def unpacked(architecture: str = "x86_64") -> Qemu:
     """How the emulator in the cache is called, whether it is there or not."""
-    return _from_tree(cache.cache_directory() / tree_name())
+    return _from_tree(architecture, cache.cache_directory() / _tree_name(_EMULATORS[architecture]))
 
 
 @remembered
-def find_qemu() -> Qemu:
-    """The emulator to use, fetched first when needed.
+def find_qemu(architecture: str = "x86_64") -> Qemu:
+    """The emulator of this architecture, fetched first when needed.
 
     Raises LabError when this is not an x86-64 machine or the packages cannot be had.
     """
     if platform.machine() != "x86_64":
         raise LabError(f"the lab runs on x86_64 machines, this is {platform.machine()}")
-    return installed() or _from_tree(cache.artefact(_KIND, _tree_key(), _build_tree))
+    emulator = _EMULATORS[architecture]
+
+    def build(directory: Path) -> None:
+        _build_tree(architecture, directory)
+
+    return installed(architecture) or _from_tree(
+        architecture, cache.artefact(emulator.kind, _tree_key(emulator), build)
+    )
 
 
-def installed() -> Qemu | None:
-    """The emulator of this machine; None when it has none that is new enough."""
-    system, img = find_tool("qemu-system-x86_64"), find_tool("qemu-img")
-    if not system or not img:
+def installed(architecture: str = "x86_64") -> Qemu | None:
+    """The emulator of this machine; None when it has none that is new enough and complete."""
+    emulator = _EMULATORS[architecture]
+    system, img = find_tool(f"qemu-system-{architecture}"), find_tool("qemu-img")
+    if not system or (emulator.disk_tool and not img):
         return None
     version = run([system, "--version"], timeout=30, check=False).stdout
     match = re.search(r"version (\d+)\.(\d+)\S*(?: \([^)]*\))?", version)
     if not match or (int(match[1]), int(match[2])) < _MINIMUM:
         return None
     # A distribution may build it without the device (RHEL does).
-    if run([system, "-device", "igb,help"], timeout=30, check=False).returncode != 0:
+    if run(_showing_device((system,), emulator), timeout=30, check=False).returncode != 0:
         return None
-    return Qemu((system,), (img,), match[0])
+    firmware = _find_firmware(emulator, Path("/usr/share"))
+    if emulator.firmware and not firmware:
+        return None
+    return Qemu((system,), (img,) if img else (), match[0], firmware=firmware)
 
 
-def _build_tree(directory: Path) -> None:
-    with step(f"fetching QEMU from Debian {debian.SUITE}"):
+def _showing_device(system: tuple[str, ...], emulator: _Emulator) -> tuple[str, ...]:
+    return (*system, "-device", f"{emulator.needed_device},help")
+
+
+def _find_firmware(emulator: _Emulator, share: Path) -> tuple[str, ...]:
+    found = next((share / name for name in emulator.firmware if (share / name).is_file()), None)
+    return ("-bios", str(found)) if found else ()
+
+
+def _build_tree(architecture: str, directory: Path) -> None:
+    emulator = _EMULATORS[architecture]
+    with step(f"fetching QEMU for {architecture} from Debian {debian.SUITE}"):
         # As a tar file: unpacked by ourselves, the files belong to whoever runs the lab.
         archive = directory / "tree.tar"
         log = directory / "build.log"
-        debian.mmdebstrap(archive, _PACKAGES, variant="extract", log=log)
+        debian.mmdebstrap(archive, emulator.packages, variant="extract", log=log)
         tree = directory / "tree"
         tree.mkdir()
         run(["tar", "-C", tree, "--no-same-owner", "--exclude=./dev/*", "-xf", archive], timeout=300, log=log)
         archive.unlink()
-        run([*_from_tree(directory).system, "-device", "igb,help"], timeout=60, log=log)
+        run(_showing_device(_from_tree(architecture, directory).system, emulator), timeout=60, log=log)
 
 
-def _from_tree(directory: Path) -> Qemu:
+def _from_tree(architecture: str, directory: Path) -> Qemu:
     """Call the unpacked programs through their own dynamic linker.
 
     So they run with the C library they were built for, without root rights and without a
     chroot, and see the lab's files under their ordinary names.
     """
+    emulator = _EMULATORS[architecture]
     usr = directory / "tree" / "usr"
     libraries = usr / "lib" / "x86_64-linux-gnu"
     linker = (str(usr / "lib64" / "ld-linux-x86-64.so.2"), "--library-path", f"{libraries}:{libraries}/pulseaudio")
-    firmware = [word for name in ("qemu", "seabios") for word in ("-L", str(usr / "share" / name))]
+    data = [word for name in ("qemu", "seabios") for word in ("-L", str(usr / "share" / name))]
     return Qemu(
-        system=(*linker, str(usr / "bin" / "qemu-system-x86_64"), *firmware),
-        img=(*linker, str(usr / "bin" / "qemu-img")),
+        system=(*linker, str(usr / "bin" / f"qemu-system-{architecture}"), *data),
+        img=(*linker, str(usr / "bin" / "qemu-img")) if emulator.disk_tool else (),
         identity=directory.name,
         # Else it would look for its modules in the file system of this machine.
         environment={"QEMU_MODULE_DIR": str(libraries / "qemu")},
+        firmware=_find_firmware(emulator, usr / "share"),
     )

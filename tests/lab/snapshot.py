@@ -82,8 +82,14 @@ def build(snapshot: Snapshot) -> Path:
 
 def _build_fresh(directory: Path) -> None:
     base = image.build()
-    disk, key = base / image.DISK_FILE, base / image.KEY_FILE
-    with launch(find_qemu(), disk, key, name=f"build-fresh-{os.getpid()}", limit=_BUILD_LIMIT) as machine:
+    with launch(
+        intel.hardware(find_qemu()),
+        base / image.KEY_FILE,
+        name=f"build-fresh-{os.getpid()}",
+        limit=_BUILD_LIMIT,
+        artefact=base.name,
+        disk=base / image.DISK_FILE,
+    ) as machine:
         with step("booting the lab host"):
             machine.wait_ssh(BOOT_TIMEOUT)
             machine.settle()
@@ -123,16 +129,17 @@ def start(snapshot: Snapshot, *, name: str, limit: float, boot: bool = False, nv
     """
     saved = build(snapshot)
     machine = launch(
-        find_qemu(),
-        saved / DISK_FILE,
+        intel.hardware(find_qemu()),
         image.build() / image.KEY_FILE,
         name=name,
         limit=limit,
+        artefact=saved.name,
+        disk=saved / DISK_FILE,
         state=None if boot else saved / STATE_FILE,
     )
     try:
         if nvme:
-            machine.plug_nvme()
+            intel.plug_nvme(machine)
         machine.wait_ssh(BOOT_TIMEOUT)
         machine.set_clock()
         if boot:

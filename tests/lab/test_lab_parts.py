@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lab import cache, debian, guest
+from tests import lab
+from tests.lab import cache, cpio, debian, guest, platform_table
 from tests.lab.run import LabError, run
+from tests.lab.small.system import shipped_modules
 
 ONE_LINE = """\
 # deb http://commented.invalid/debian trixie main
@@ -107,3 +111,89 @@ def test_failing_command_shows_the_end_of_its_log(tmp_path: Path) -> None:
         run(["sleep", "5"], timeout=0.1, called="the command")
     with pytest.raises(LabError, match=r"^cannot run /nonexistent: No such file or directory$"):
         run(["/nonexistent"], timeout=1)
+
+
+def test_archive_of_an_initramfs_is_what_the_kernel_documents() -> None:
+    stream = io.BytesIO()
+    cpio.write(stream, [cpio.directory("d"), cpio.file("d/f", b"abcde", 0o755), cpio.link("l", "d/f")])
+    archive = stream.getvalue()
+    assert len(archive) % 512 == 0
+    seen = []
+    while archive:
+        fields = [int(archive[start : start + 8], 16) for start in range(6, 110, 8)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = archive[110 : 110 + name_size]
+        assert archive[:6] == b"070701"
+        assert name.endswith(b"\0")
+        begin = -(-(110 + name_size) // 4) * 4
+        seen.append((name[:-1].decode(), mode, archive[begin : begin + size]))
+        archive = archive[begin + -(-size // 4) * 4 :].lstrip(b"\0")
+    assert seen == [
+        ("d", 0o040755, b""),
+        ("d/f", 0o100755, b"abcde"),
+        ("l", 0o120777, b"d/f"),
+        ("TRAILER!!!", 0, b""),
+    ]
+
+
+def test_modules_are_shipped_with_those_they_need() -> None:
+    dependencies = """\
+kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz kernel/virt/lib/irqbypass.ko.xz
+kernel/drivers/vfio/vfio.ko.xz:
+kernel/drivers/net/ethernet/intel/igb/igb.ko.xz: kernel/drivers/i2c/algos/i2c-algo-bit.ko.xz
+kernel/drivers/i2c/algos/i2c-algo-bit.ko.xz:
+kernel/drivers/net/ethernet/intel/ice/ice.ko.xz:
+"""
+    assert shipped_modules(dependencies) == {
+        "kernel/drivers/vfio/pci/vfio-pci.ko.xz",
+        "kernel/drivers/vfio/vfio.ko.xz",
+        "kernel/virt/lib/irqbypass.ko.xz",
+        "kernel/drivers/net/ethernet/intel/igb/igb.ko.xz",
+        "kernel/drivers/i2c/algos/i2c-algo-bit.ko.xz",
+    }
+
+
+PAGE = f"before\n{platform_table._BEGIN}\n{platform_table._END}\nafter\n"
+RESULT: dict[str, Any] = {
+    "state": "unsupported",
+    "platform": None,
+    "kernel": "6.1.0-50-amd64",
+    "evidence": ["the kernel 6.1.0-50-amd64 was built without CONFIG_X", "a | b"],
+    "recommended_parameters": ["intel_iommu=on"],
+    "parameters_to_remove": ["iommu=off"],
+    "blockers": [{"code": "no_kvm", "severity": "warning"}],
+}
+
+
+def test_row_of_the_table_has_nothing_that_an_update_changes() -> None:
+    assert platform_table.format_row("a host", RESULT) == (
+        "| a host | `unsupported` | – | the kernel RELEASE was built without CONFIG_X; a \\| b "
+        "| `intel_iommu=on`, remove `iommu=off` | `no_kvm` (warning) |"
+    )
+
+
+def test_rows_are_replaced_one_by_one_and_keep_their_order() -> None:
+    row = {title: platform_table.format_row(title, RESULT) for title in ("one", "two", "gone")}
+    titles = ["one", "two"]
+    page = platform_table.replace_rows(PAGE, {"two": row["two"], "gone": row["gone"]}, titles)
+    page = platform_table.replace_rows(page, {"one": row["one"]}, titles)
+    assert page.startswith("before\n")
+    assert page.endswith("\nafter\n")
+    assert platform_table.read_rows(page) == {"one": row["one"], "two": row["two"]}
+    assert list(platform_table.read_rows(page)) == titles
+    # What did not change is written as it was.
+    assert platform_table.replace_rows(page, {"one": row["one"]}, titles) == page
+
+
+def test_page_without_the_markers_is_refused() -> None:
+    with pytest.raises(LabError, match="between which the table stands"):
+        platform_table.read_rows("nothing here")
+
+
+def test_unknown_machines_and_snapshots_are_named() -> None:
+    with pytest.raises(LabError, match="there is no machine 'sparc'; there is: intel, amd"):
+        lab.start("sparc")
+    with pytest.raises(LabError, match="the machine 'amd' has no snapshots"):
+        lab.start("amd", snapshot="fresh")
+    with pytest.raises(LabError, match="there is no snapshot 'old'; there is: fresh, iommu"):
+        lab.start("intel", snapshot="old")

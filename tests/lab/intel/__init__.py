@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..machine import MANAGEMENT_MAC, Hardware, Machine
+from ..qemu import Qemu
+
 FILES = Path(__file__).parent
 DOMAINS = ("guest1", "guest2")
-MANAGEMENT_MAC = "52:54:00:6b:76:01"
 
 # -cpu max has SVM, which the nested guest needs. With 5-level paging (la57) the host's
 # kernel crashes under a nested guest. The IOMMU needs the split interrupt controller for
@@ -74,3 +76,14 @@ NVME_DEVICE: dict[str, str | int] = {
     "sriov_vq_flexible": 4,
     "sriov_vi_flexible": 2,
 }
+
+
+def hardware(qemu: Qemu) -> Hardware:
+    """The whole machine, with its root disk."""
+    return Hardware(qemu, (*BASE, *MEMORY, *DEVICES, *MANAGEMENT_CARD, *ROOT_DISK))
+
+
+def plug_nvme(machine: Machine) -> None:
+    """Plug in the NVMe controller; the host's kernel sees a hot-plugged card."""
+    with machine.qmp() as qmp:
+        qmp.execute_exactly("device_add", dict(NVME_DEVICE))
