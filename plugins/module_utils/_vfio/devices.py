@@ -319,7 +319,8 @@ class VfioDevices:
     def _refuse(self, observed: Observation) -> None:
         problems = [finding.as_problem() for finding in observed.findings if self._request.heeds(finding)]
         bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
-        problems += unlisted_mates([transition.device for transition in bound], observed.bus)
+        returning = {item.device.address for item in observed.transitions if item.change is Change.RELEASE}
+        problems += unlisted_mates([transition.device for transition in bound], observed.bus, returning)
         if any(transition.changes for transition in bound):
             missing = unavailable(self._host, self._request.driver)
             problems += [missing] if missing is not None else []

@@ -32,10 +32,12 @@ def mates_to_take(device: PciDevice, bus: Bus) -> list[PciDevice]:
     return [mate for mate in mates(device, bus) if mate.driver is None or not leaves_group_free(mate.driver)]
 
 
-def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
+def unlisted_mates(
+    devices: Iterable[PciDevice], bus: Bus, returning: Collection[PciAddress] = frozenset()
+) -> list[Problem]:
     """One problem (``group_not_viable``) for each group of which some devices are asked for and others are in the way.
 
-    A mate that is bound to a VFIO driver, or to pci-stub, is not in the way.
+    A mate that is bound to a VFIO driver, or to pci-stub, is not in the way, unless it is ``returning`` to the host.
     """
     groups: dict[int, list[PciDevice]] = {}
     for device in devices:
@@ -43,10 +45,10 @@ def unlisted_mates(devices: Iterable[PciDevice], bus: Bus) -> list[Problem]:
             groups.setdefault(device.iommu_group, []).append(device)
     problems = []
     for group, asked in sorted(groups.items()):
-        missing = _missing(asked, {device.address for device in asked}, bus)
+        missing = _missing(asked, bus, returning)
         if missing:
             names = ", ".join(str(device.address) for device in asked)
-            listed = ", ".join(f"{mate.address} ({mate.ids}, {_driver_of(mate)})" for mate in missing)
+            listed = ", ".join(f"{mate.address} ({mate.ids}, {_kept_by(mate, returning)})" for mate in missing)
             problems.append(
                 Problem(
                     "group_not_viable",
@@ -70,9 +72,13 @@ def _has_to_go(mate: PciDevice) -> bool:
         return False
 
 
-def _missing(asked: list[PciDevice], listed: Collection[PciAddress], bus: Bus) -> list[PciDevice]:
-    return [mate for mate in mates_to_take(asked[0], bus) if mate.address not in listed]
+def _missing(asked: list[PciDevice], bus: Bus, returning: Collection[PciAddress]) -> list[PciDevice]:
+    listed = {device.address for device in asked}
+    in_the_way = {mate.address for mate in mates_to_take(asked[0], bus)}.union(returning) - listed
+    return [mate for mate in mates(asked[0], bus) if mate.address in in_the_way]
 
 
-def _driver_of(device: PciDevice) -> str:
+def _kept_by(device: PciDevice, returning: Collection[PciAddress]) -> str:
+    if device.address in returning:
+        return "given back to the host"
     return f"driver {device.driver}" if device.driver is not None else "no driver"

@@ -170,7 +170,7 @@ class GuardContext:
 
     @cached_property
     def missing_remapping(self) -> Remapping | None:
-        """The interrupt remapping that VFIO misses, since it is off and VFIO was not told to do without; None otherwise.
+        """The interrupt remapping that VFIO misses: it is off, and VFIO was not told to do without. None otherwise.
 
         None, too, when it is not known for certain, or when no IOMMU is active.
         """

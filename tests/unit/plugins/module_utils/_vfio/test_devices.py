@@ -248,6 +248,17 @@ def test_exclusive_releases_what_is_no_longer_listed(kernel: FakeKernel) -> None
     assert not kernel.exists(RULES_PATH)
 
 
+def test_exclusive_gives_no_group_mate_back_to_the_host(kernel: FakeKernel) -> None:
+    run(kernel, SLOT[0], group="include")
+    kernel.writes.clear()
+
+    error = refused(kernel, SLOT[0], exclusive=True)
+
+    assert codes(error) == [("group_not_viable", SLOT[0])]
+    assert "given back to the host" in str(error)
+    assert not run(kernel, SLOT[0], exclusive=True, group="include")["changed"]
+
+
 def test_exclusive_leaves_alone_what_went_back_by_itself(kernel: FakeKernel) -> None:
     run(kernel, VF0, TWINS[0], persistent=False)
     kernel.tree.set_attribute(VF0, "driver_override", "(null)").bind(VF0, "igbvf")
