@@ -58,14 +58,27 @@ options:
     default: []
   bootloader:
     description:
-      - V(auto) takes the boot loader that provably started the running system.
-      - V(grub) takes GRUB 2 without that proof, for a host that was started by C(kexec) or directly by an emulator.
-        A host that provably boots with another boot loader is refused all the same.
+      - V(auto) takes the boot loader that provably started the running system. When two of them look active, it
+        fails and says which evidence conflicts.
+      - A name takes that one without proof, for a host that was started by C(kexec) or directly by an emulator, or
+        although another one looks active, too. A host that provably boots with another boot loader only is refused
+        all the same.
+      - V(grub) is GRUB 2 with C(/etc/default/grub).
     type: str
     choices:
       - auto
       - grub
     default: auto
+  kernels:
+    description:
+      - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
+      - V(default) changes only the entry that is booted by default. Boot loaders whose settings are for all entries
+        refuse it; V(grub) does.
+    type: str
+    choices:
+      - all
+      - default
+    default: all
 notes:
   - A parameter that contradicts O(present), such as C(intel_iommu=off), is replaced wherever it is in effect,
     recovery entries included.
@@ -261,6 +274,7 @@ problems:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._boot.detect import AUTO, LOADERS
+from ..module_utils._boot.loader import ALL_KERNELS, KERNELS
 from ..module_utils._boot.parameters import build
 from ..module_utils._core.module import run_procedure
 
@@ -271,12 +285,13 @@ def main() -> None:
             "present": {"type": "list", "elements": "str", "default": []},
             "absent": {"type": "list", "elements": "str", "default": []},
             "bootloader": {"type": "str", "choices": [AUTO, *LOADERS], "default": AUTO},
+            "kernels": {"type": "str", "choices": list(KERNELS), "default": ALL_KERNELS},
         },
         supports_check_mode=True,
     )
     run_procedure(
         module,
-        lambda host: build(host, module.params["present"], module.params["absent"], module.params["bootloader"]),
+        lambda host: build(host, **module.params),
         name="kernel_parameters",
     )
 

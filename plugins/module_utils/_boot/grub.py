@@ -28,9 +28,10 @@ from .._core.files import FileState
 from .._core.host import Host
 from .._core.plan import Action, WriteFile
 from .._core.state import Record
-from .cmdline import CommandLine, Parameter, Request
+from .cmdline import CommandLine, Parameter, Request, running
+from .efi import variable_evidence
 from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries
-from .loader import RECORD_KIND, BootPlan, Configuration, Entry
+from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, refuse_default_kernel
 from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
 
 NAME = "grub"
@@ -55,6 +56,10 @@ MAX_LENGTH = 2047
 # grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
 GENERATOR_TIMEOUT = 1200.0
 GENERATOR_ATTEMPTS = 3
+
+# Syslinux and its kin write BOOT_IMAGE= as GRUB does, but with it the initrd, which GRUB hands over in another way
+# (syslinux com32/elflink/ldlinux/kernel.c, new_linux_kernel; grub-core/loader).
+SYSLINUX_MARK = "initrd"
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,36 @@ class Grub:
     """GRUB 2 with /etc/default/grub; a :class:`~.loader.BootLoader`."""
 
     name = NAME
+    title = f"GRUB 2 with {DEFAULTS}"
+    drives: frozenset[str] = frozenset()
 
     def __init__(self, host: Host) -> None:
         self._host = host
+
+    def evidence(self) -> list[str]:
+        """A kernel of grub.cfg in /proc/cmdline, where GRUB writes it, and GRUB's EFI variable."""
+        evidence = []
+        line = running(self._host)
+        image = _boot_image(line)
+        if image and image in _kernels(self._host) and not line.named(SYSLINUX_MARK):
+            evidence.append(f"/proc/cmdline has BOOT_IMAGE={image}, a kernel of {CONFIG}")
+        return evidence + variable_evidence(self._host, "LoaderInfo", "GRUB")
+
+    def missing(self) -> list[str]:
+        """What generating grub.cfg from the settings needs."""
+        missing = [path for path in (CONFIG, DEFAULTS) if not self._host.exists(path)]
+        return missing + ([GENERATOR] if self._host.which(GENERATOR) is None else [])
+
+    def doubt(self) -> str:
+        """What /proc/cmdline says instead."""
+        line = running(self._host)
+        image = _boot_image(line)
+        if not image:
+            return "/proc/cmdline has no BOOT_IMAGE=, which GRUB puts there"
+        if line.named(SYSLINUX_MARK):
+            return "/proc/cmdline has initrd= beside BOOT_IMAGE=, as Syslinux writes it and GRUB does not"
+        kernels = ", ".join(sorted(_kernels(self._host))[:8])
+        return f"BOOT_IMAGE={image} in /proc/cmdline is not one of the kernels of {CONFIG} ({kernels or 'it has none'})"
 
     def observe(self) -> Seen:
         """Read settings and grub.cfg.
@@ -126,11 +158,13 @@ class Grub:
         config = files.observe(self._host, CONFIG)
         return Seen(settings, config, tuple(_read_entries(config.text)))
 
-    def plan(self, seen: Seen, request: Request) -> BootPlan:
+    def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Edit the settings where they are not as wanted, and generate grub.cfg again where an entry is not.
 
-        :raises PassthroughError: ``boot_entries_missing``, ``settings_too_clever``, ``command_line_too_long``
+        :raises PassthroughError: ``kernels_default_unsupported``, ``boot_entries_missing``, ``settings_too_clever``,
+            ``command_line_too_long``
         """
+        refuse_default_kernel(kernels, self.title, "its settings are for every entry it generates")
         if not any(entry.is_generated for entry in seen.boot_entries):
             raise PassthroughError(
                 "boot_entries_missing",
@@ -228,6 +262,30 @@ class Grub:
             "or make this one change by hand and run update-grub.",
             paths=list(settings.sources),
         )
+
+
+def read_config(host: Host) -> str:
+    """The text of grub.cfg, empty when there is none."""
+    return host.read_text(CONFIG) if host.exists(CONFIG) else ""
+
+
+def _kernels(host: Host) -> set[str]:
+    """The kernel files grub.cfg names; empty for a damaged one, which is reported where it is read for its entries."""
+    try:
+        return {_without_device(entry.kernel) for entry in boot_entries(read_config(host))}
+    except GrubSyntaxError:
+        return set()
+
+
+def _boot_image(line: CommandLine) -> str | None:
+    """The kernel file GRUB says it loaded, without the device it may name before it: ``(hd0,gpt2)/vmlinuz``."""
+    for parameter in line.named("BOOT_IMAGE"):
+        return _without_device(parameter.value or "")
+    return None
+
+
+def _without_device(path: str) -> str:
+    return path.partition(")")[2] if path.startswith("(") else path
 
 
 def sources_drop_ins(host: Host) -> bool:

@@ -325,6 +325,14 @@ def test_a_grub_cfg_that_was_cut_off(debian: GrubHost) -> None:
     refused(debian, "boot_entries_not_understood", ["iommu=pt"], loader="grub")
 
 
+def test_single_entries_have_no_parameters_of_their_own(debian: GrubHost) -> None:
+    before = tree_hash(debian.root)
+    with pytest.raises(PassthroughError, match="kernels: default cannot be had with GRUB 2") as caught:
+        execute(debian.host, build(debian.host, ["iommu=pt"], kernels="default"), module="m", check_mode=False)
+    assert caught.value.code == "kernels_default_unsupported"
+    assert tree_hash(debian.root) == before
+
+
 def test_a_command_line_longer_than_the_kernel_reads(debian: GrubHost) -> None:
     refused(debian, "command_line_too_long", [f"a{number}={'x' * 100}" for number in range(20)])
 
