@@ -75,6 +75,7 @@ options:
       - grub
       - systemd-boot
       - uki
+      - extlinux
     default: auto
   kernels:
     description:
