@@ -383,11 +383,12 @@ class Generate(Action):
                 path=CONFIG,
             )
         self._inspect(content.decode("utf-8", "surrogateescape"))
-        files.put(host, CONFIG, replace(former, content=content))
         self._former = former
+        self.partial = True  # the last flush may fail when the new file is in place
+        files.put(host, CONFIG, replace(former, content=content))
 
     def undo(self, host: Host) -> None:
-        if self._former is not None:
+        if self._former is not None and files.observe(host, CONFIG) != self._former:
             files.put(host, CONFIG, self._former)
 
     @staticmethod

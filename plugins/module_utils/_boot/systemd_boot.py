@@ -208,11 +208,9 @@ class SystemdBoot:
         is_made = kernel.endswith("/linux") and identity == f"{token}-{version}"
         owner = entries.value(text, "machine-id")
         kind = BY_HAND
-        if owner not in ("", names.machine_id):
-            kind = FOREIGN
-        elif is_made:
+        if is_made:
             kind = MADE if token in names.tokens else FOREIGN
-        elif root and _roots(line) and not root & _roots(line):
+        elif owner not in ("", names.machine_id) or not _may_be(root, _roots(line)):
             kind = FOREIGN
         title = entries.value(text, "title") or identity
         return [Found(path, state, kind, title, kernel, line, *((token, version) if is_made else ("", "")))]
@@ -394,13 +392,13 @@ class BuildImage(Action):
                 "Run the module again when the other change (a package upgrade) is complete.",
                 path=self.target,
             )
-        files.put(host, self.target, replace(former, content=content))
         self._former = former
+        self.partial = True  # the last flush may fail when the new file is in place
+        files.put(host, self.target, replace(former, content=content))
 
     def undo(self, host: Host) -> None:
-        if self._former is not None:
+        if self._former is not None and files.observe(host, self.target) != self._former:
             files.put(host, self.target, self._former)
-            self._former = None
 
     def _inspect(self, former: bytes, content: bytes) -> None:
         """See that the new image boots what the old one did, with what is wanted.
@@ -490,6 +488,11 @@ def _places(seen: Seen, key: str) -> dict[str, list[str]]:
         lines[SETTINGS] = seen.settings.command_line("", "-")
     found = {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items()}
     return {path: texts for path, texts in found.items() if texts}
+
+
+def _may_be(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two sets of root file systems may mean the same: they have one in common, or one is not known."""
+    return not one or not other or bool(one & other)
 
 
 def _roots(line: CommandLine) -> frozenset[str]:

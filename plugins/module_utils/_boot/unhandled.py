@@ -65,7 +65,7 @@ def _grub_with_entries(host: Host) -> list[str]:
 
 
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
-    ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki"), _ostree),
+    ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki", "extlinux"), _ostree),
     ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
     ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
     (

@@ -96,7 +96,8 @@ class ExtlinuxHost:
             self.write(DEFAULTS, defaults)
         for path, text in (files or {}).items():
             self.write(path, text)
-        (root / "run").mkdir()
+        for directory in ("/run", "/var/lib"):
+            self.path(directory).mkdir(parents=True)
         if CONFIG not in (files or {}):
             self.path(CONFIG).parent.mkdir(parents=True)
             self.update(self.path(CONFIG).parent)

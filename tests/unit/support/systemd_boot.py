@@ -90,7 +90,8 @@ class SystemdBootHost:
         self.write(f"{ESP}/loader/loader.conf", f"default {token}-*\n")
         self.path(f"{ESP}/loader/entries").mkdir()
         self.path(f"{ESP}/{token}").mkdir()
-        (root / "run").mkdir()
+        for directory in ("/run", "/var/lib"):
+            self.path(directory).mkdir(parents=True)
         if token != MACHINE_ID:
             self.write("/etc/kernel/entry-token", f"{token}\n")
         if layout:
@@ -182,7 +183,7 @@ class SystemdBootHost:
                 f"# File created by {ENTRY_PLUGIN} (systemd 257.13-1~deb13u1)\n"
                 "title      Debian GNU/Linux 13 (trixie)\n"
                 f"version    {version}\n"
-                + (f"machine-id {MACHINE_ID}\n" if token == MACHINE_ID else "")
+                + (f"machine-id {self._machine_id()}\n" if token == self._machine_id() else "")
                 + "sort-key   debian\n"
                 f"options    {self._options(token, comments=True)}\n"
                 f"linux      {prefix}/{token}/{version}/linux\n"
@@ -205,7 +206,10 @@ class SystemdBootHost:
 
     def _tokens(self) -> list[str]:
         configured = self.path("/etc/kernel/entry-token")
-        return [configured.read_text().strip()] if configured.exists() else [MACHINE_ID, "debian", "Default"]
+        return [configured.read_text().strip()] if configured.exists() else [self._machine_id(), "debian", "Default"]
+
+    def _machine_id(self) -> str:
+        return self.read("/etc/machine-id").strip()
 
     def _layout(self, boot: Path) -> str:
         configured = self.path("/etc/kernel/install.conf")
@@ -229,6 +233,6 @@ class SystemdBootHost:
             words = " ".join(
                 w for w in self.read("/proc/cmdline").split() if not w.startswith(("BOOT_IMAGE=", "initrd="))
             )
-        if token == MACHINE_ID and "systemd.machine_id=" not in words:
-            words += f" systemd.machine_id={MACHINE_ID}"
+        if token == self._machine_id() and "systemd.machine_id=" not in words:
+            words += f" systemd.machine_id={token}"
         return words

@@ -36,7 +36,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_lis
 DROP_IN = "/etc/u-boot-menu/conf.d/a.conf"
 PACKAGED = "/usr/share/u-boot-menu/conf.d/board.conf"
 OVERRIDE = "/etc/u-boot-menu/conf.d/zz-kvm-passthrough.conf"
-OUR_TRACES = ("run/kvm-passthrough.lock", "var")
+OUR_TRACES = ("run/kvm-passthrough.lock",)
 
 HOSTS: dict[str, dict[str, Any]] = {
     "as Debian ships it": {"defaults": '#U_BOOT_PARAMETERS="ro quiet"\n'},

@@ -37,7 +37,7 @@ STUB_INFO = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb
 LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SELECTED = "/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SUFFIX = f" systemd.machine_id={MACHINE_ID}"
-OUR_TRACES = ("run/kvm-passthrough.lock", "var")
+OUR_TRACES = ("run/kvm-passthrough.lock",)
 
 ARCH = """\
 title   Arch Linux
@@ -212,6 +212,23 @@ def test_entries_on_trial_keep_their_counters(on: SystemdBootHost) -> None:
     run(on, ["intel_iommu=on"])
     assert "intel_iommu=on" in on.read(counted)
     assert not on.path(path).exists()
+
+
+def test_entries_are_known_by_their_token_after_the_machine_id_has_changed(tmp_path: Path) -> None:
+    on = SystemdBootHost(tmp_path, f"{LINE}\n")
+    on.write("/etc/kernel/entry-token", f"{MACHINE_ID}\n")
+    on.write("/etc/machine-id", "22222222222222222222222222222222\n")
+    result = run(on, ["intel_iommu=on"])
+    assert all(entry["generated"] for entry in result["entries"]["after"])
+    assert all("intel_iommu=on" in line for line in on.lines().values())
+
+
+def test_duplicate_entries_are_all_changed(on: SystemdBootHost) -> None:
+    text = on.read(entry_path(KERNELS[0]))
+    for name in ("copy.conf", "COPY.CONF"):
+        on.write(f"{ESP}/loader/entries/{name}", text)
+    run(on, ["intel_iommu=on"])
+    assert [path.name for path in on.root.glob("efi/loader/entries/*") if "=off" in path.read_text()] == []
 
 
 def test_entries_by_hand_are_changed_in_place(tmp_path: Path) -> None:
