@@ -177,12 +177,26 @@ def _make_directories(host: Host, missing: list[str]) -> None:
         os.umask(umask)
 
 
+def has_leftovers(host: Host, path: str) -> bool:
+    """Whether there are temporary files of ``path`` that a killed run left behind."""
+    parent, name = os.path.split(host.real_path(path))
+    return any(_is_leftover(other, name) for other in host.list_dir(parent))
+
+
+def remove_leftovers(host: Host, path: str) -> None:
+    """Remove those; :func:`put` does it, too, for the file it writes. The caller holds the lock: nobody uses them."""
+    _remove_leftovers(*os.path.split(host.path(host.real_path(path))))
+
+
 def _remove_leftovers(parent: str, name: str) -> None:
-    """Remove temporary files of ``name`` that a killed run left behind; nobody else uses them, as the lock is held."""
     with contextlib.suppress(OSError):
         for other in os.listdir(parent):
-            if other.startswith(f".{name}.") and other.endswith(TEMPORARY):
+            if _is_leftover(other, name):
                 os.unlink(os.path.join(parent, other))
+
+
+def _is_leftover(other: str, name: str) -> bool:
+    return other.startswith(f".{name}.") and other.endswith(TEMPORARY)
 
 
 def _not_regular(path: str) -> PassthroughError:
