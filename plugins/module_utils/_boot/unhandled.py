@@ -14,6 +14,7 @@ from typing import Callable
 from .._core.host import Host
 from . import grub
 from .efi import variable_evidence
+from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 
 
@@ -58,8 +59,8 @@ def _transactional_update(host: Host) -> list[str]:
 
 def _grub_with_entries(host: Host) -> list[str]:
     try:
-        if uses_boot_loader_specification(grub.read_config(host)):
-            return [f"{grub.CONFIG} runs blscfg"]
+        if uses_boot_loader_specification(read_config(host)):
+            return [f"{find_layout(host).config} runs blscfg"]
     except GrubSyntaxError:
         pass  # a damaged grub.cfg is reported where it is read for its entries
     return []
