@@ -54,6 +54,9 @@ VARIABLES = (RECOVERY, EVERY, NORMAL)
 # What 10_linux itself puts into recovery entries, whatever is set.
 RECOVERY_WORDS = frozenset(("single", "recovery", "nomodeset", "dis_ucode_ldr"))
 
+# The scripts of /etc/grub.d whose entries boot another system, whose parameters are its own business.
+OTHER_SYSTEMS = frozenset(("30_os-prober",))
+
 # COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
 MAX_LENGTH = 2047
 # grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
@@ -177,7 +180,7 @@ class Grub:
         """Edit the settings where they are not as wanted, and generate grub.cfg again where an entry is not.
 
         :raises PassthroughError: ``kernels_default_unsupported``, ``boot_entries_missing``, ``settings_too_clever``,
-            ``command_line_too_long``
+            ``command_line_too_long``, ``file_unwritable``
         """
         refuse_default_kernel(kernels, self.title, "its settings are for every entry it generates")
         if not any(entry.is_generated for entry in seen.boot_entries):
@@ -213,6 +216,7 @@ class Grub:
         if plan.changed or _stale(seen.configuration.entries, predicted, request):
             plan.add(GenerateConfig(self.layout, seen.configuration.entries, predicted, request))
         written = {action.target for action in plan.actions}
+        files.require_writable(self._host, sorted(written))
         plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
 
@@ -464,8 +468,14 @@ class GenerateConfig(Action):
                     path=self.target,
                 )
 
-        files.put(host, self.target, replace(former, content=content), validate)
+        wanted = replace(former, content=content)
         self._former = former
+        try:
+            files.put(host, self.target, wanted, validate)
+        except PassthroughError:
+            with contextlib.suppress(PassthroughError):  # the first error is the one to tell
+                self.partial = files.observe(host, self.target) == wanted  # only the last flush failed
+            raise
         _write_back(host, self.target)
 
     def undo(self, host: Host) -> None:
@@ -544,7 +554,9 @@ def _read_entries(text: str, layout: Layout) -> list[BootEntry]:
 
 
 def _entry(entry: BootEntry, line: CommandLine) -> Entry:
-    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated)
+    by_hand = not entry.is_generated and entry.section not in OTHER_SYSTEMS
+    written_in = (f"/etc/grub.d/{entry.section}" if entry.section else "grub.cfg") if by_hand else ""
+    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated, written_in)
 
 
 def _stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:

@@ -31,6 +31,8 @@ class Entry:
     recovery: bool
     generated: bool
     """Whether it is made from the boot loader's settings, so that this collection can change it through them."""
+    written_in: str = ""
+    """Where a person has to change it, for an entry of this system that is not generated; empty for all others."""
 
     def as_result(self) -> dict[str, Any]:
         """The entry in a module's result."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from .errors import PassthroughError
+from .errors import PassthroughError, Problem
 from .host import Host
 
 SELINUX_ATTRIBUTE = "security.selinux"
@@ -146,6 +146,28 @@ def put(host: Host, path: str, wanted: FileState, validate: Callable[[str], None
     if is_new:
         _restore_default_label(host, seen)
     return missing
+
+
+def require_writable(host: Host, paths: Iterable[str]) -> None:
+    """Fail before anything is changed when a file cannot be replaced, because its file system is read-only, say.
+
+    :raises PassthroughError: ``file_unwritable``, one problem for each
+    """
+    problems = []
+    for path in paths:
+        directory = os.path.dirname(host.real_path(path))
+        if host.exists(directory) and not host.is_writable(directory):
+            problems.append(
+                Problem(
+                    "file_unwritable",
+                    f"{path} cannot be replaced: {directory} is not writable.",
+                    "Look at its mount options: a file system that is mounted read-only has to be mounted read-write "
+                    "first (mount -o remount,rw); an image-based one needs its own tool.",
+                    {"path": path},
+                )
+            )
+    if problems:
+        raise PassthroughError.of(problems)
 
 
 def missing_directories(host: Host, path: str) -> list[str]:

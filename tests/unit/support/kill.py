@@ -85,11 +85,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Point:
-    """A moment at which to kill: just before the ``call``-th call of the module, or at that progress of a command."""
+    """A moment at which to kill: just before the ``call``-th call of the module, or at that progress of a command.
+
+    With an ``error`` nobody is killed: the call fails with this errno.
+    """
 
     call: int = 0
     progress: int = 0
     whom: str = "module"
+    error: int = 0
+
+    @property
+    def fails(self) -> bool:
+        """Whether the module lives on, and has to bring everything back."""
+        return bool(self.error) or self.whom == "command"
 
 
 def points(case: Case, scratch: Path) -> list[Point]:
@@ -103,6 +112,14 @@ def points(case: Case, scratch: Path) -> list[Point]:
     progress = {int(line) for line in log.read_text().split()} if log.exists() else set()
     found = [Point(call=number) for number in range(1, len(calls) + 1)]
     return found + [Point(progress=number, whom=whom) for number in sorted(progress) for whom in VICTIMS]
+
+
+def errors(case: Case, number: int, scratch: Path) -> list[Point]:
+    """Every file operation, to fail with this errno."""
+    machine = case.prepare(scratch / "watched")
+    with _without_flushing(), at_call(0, lambda _unused: None) as calls:
+        case.run(machine)
+    return [Point(call=place, error=number) for place, name in enumerate(calls, 1) if name != "run"]
 
 
 def bad_outcomes(case: Case, moments: Sequence[Point], scratch: Path) -> list[str]:
@@ -143,7 +160,7 @@ class _Picture:
 
 def _outcome(case: Case, point: Point, machine: Machine, old: _Picture, new: _Picture) -> Iterator[str]:
     status = _run_and_kill(case, point, machine)
-    if status != (0 if point.whom == "command" else signal.SIGKILL):
+    if status != (0 if point.fails else signal.SIGKILL):
         yield f"the run ended with {status}"
     try:
         left = _Picture.of(machine)
@@ -154,7 +171,7 @@ def _outcome(case: Case, point: Point, machine: Machine, old: _Picture, new: _Pi
         now = left.tree.get(name)
         if now not in (old.tree.get(name), new.tree.get(name)) and not name.endswith(TEMPORARY):
             yield f"/{name} is neither old nor new: {now}"
-    if point.whom == "command" and left != old:
+    if point.fails and left not in (old, new):
         yield "the run failed, but did not bring everything back"
     try:
         with _without_flushing():
@@ -196,13 +213,19 @@ def _start(case: Case, point: Point, machine: Machine) -> int:
     try:
         os.environ.update(KILL_AT=str(point.progress), KILL_WHOM=point.whom, KILL_MODULE=str(os.getpid()))
         case.disturb(machine)
-        with _without_flushing(), at_call(point.call, lambda _unused: os.kill(os.getpid(), signal.SIGKILL)):
+        with _without_flushing(), at_call(point.call, lambda _unused: _strike(point)):
             case.run(machine)
         status = 0
-    except PassthroughError:
-        status = 0
+    except PassthroughError as error:
+        status = 2 if error.code == "internal_error" else 0
     finally:
         os._exit(status)
+
+
+def _strike(point: Point) -> None:
+    if point.error:
+        raise OSError(point.error, os.strerror(point.error))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _without_flushing() -> contextlib.AbstractContextManager[Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -367,6 +368,24 @@ def test_entries_by_hand_are_reported_and_left_alone(debian: GrubHost) -> None:
         ("Rescue system", "root=/dev/sdb1 intel_iommu=off")
     ]
     assert custom[0] in result["entries"]["before"]
+    (warning,) = result["warnings"]
+    assert "'Rescue system' still has intel_iommu=off" in warning
+    assert "/etc/grub.d/40_custom" in warning
+    assert run(debian, ["intel_iommu=on"])["warnings"] == [warning]  # as long as it is so
+    assert "warnings" not in run(debian, ["iommu=pt"])
+    assert "warnings" not in run(debian, [], ["amd_iommu"])
+
+
+def test_entries_of_other_systems_are_their_own_business(debian: GrubHost) -> None:
+    debian.write(GENERATOR, debian.read(GENERATOR).replace("40_custom", "30_os-prober"), 0o755)
+    debian.update_grub()
+    assert "warnings" not in run(debian, ["intel_iommu=on"])
+
+
+def test_a_line_by_hand_in_grub_cfg_itself_is_named_too(debian: GrubHost) -> None:
+    debian.write(CONFIG, f"{debian.read(CONFIG)}menuentry mine {{\n linux /vmlinuz iommu=off\n}}\n")
+    (warning,) = run(debian, ["iommu=pt"], check=True)["warnings"]
+    assert "'mine' still has iommu=off" in warning
 
 
 def test_a_kernel_installed_without_an_entry_gets_one(debian: GrubHost) -> None:
@@ -593,6 +612,62 @@ def test_the_file_system_with_grub_cfg_is_written_back_after_the_swap(debian: Gr
     debian.intercept = look
     assert run(debian, ["intel_iommu=on"])["changed"]
     assert swapped == [(("sync", "-f", str(debian.path(CONFIG))), debian.read(CONFIG))]
+
+
+@pytest.mark.parametrize("path", [DEFAULTS, CONFIG])
+def test_a_read_only_file_system_is_refused_before_anything_is_done(
+    debian: GrubHost, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # What access(2) answers on a read-only mount, to root too.
+    access = os.access
+    directory = str(debian.path(path).parent)
+    monkeypatch.setattr(
+        os, "access", lambda place, mode: not (mode == os.W_OK and place == directory) and access(place, mode)
+    )
+    error = refused(debian, "file_unwritable", ["intel_iommu=on"])
+    assert f"{path} cannot be replaced: {os.path.dirname(path)} is not writable" in str(error)
+    assert "remount" in str(error.problems[0].remedy)
+    assert not [command for command in debian.commands if "grub-mkconfig" in command]
+    assert not run(debian, ["intel_iommu=off"])["changed"]  # nothing to write, nothing to complain about
+
+
+def test_a_boot_file_system_that_fills_up_loses_nothing(debian: GrubHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree_hash(debian.root)
+    boot_directory = str(debian.path(CONFIG).parent)
+    written: list[bytes] = []
+    fdopen = os.fdopen
+
+    class Full:
+        """A stream on a file system that takes the first bytes only."""
+
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_unused: object) -> None:
+            self._stream.close()
+
+        def write(self, content: bytes) -> int:
+            written.append(content[:512])
+            self._stream.write(content[:512])
+            self._stream.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opened(descriptor: int, mode: str) -> Any:
+        stream = fdopen(descriptor, mode)
+        return Full(stream) if os.readlink(f"/proc/self/fd/{descriptor}").startswith(boot_directory) else stream
+
+    monkeypatch.setattr(os, "fdopen", opened)
+    with pytest.raises(PassthroughError, match="No space left on device") as caught:
+        run(debian, ["intel_iommu=on"])
+    assert caught.value.code == "file_unwritable"
+    assert caught.value.extra["undone"] == [f"change the kernel parameters in {DEFAULTS}"]
+    assert len(written) == 1
+    assert tree_hash(debian.root) == before
+    monkeypatch.undo()
+    assert run(debian, ["intel_iommu=on"])["changed"]
 
 
 # -- the real generator ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.tests.unit.support import boot
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import GrubHost
-from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, Point, bad_outcomes, points
+from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, Point, bad_outcomes, errors, points
 
 KERNELS = ("6.1.0-13-amd64",)
 CHUNKS = 5
@@ -91,6 +92,14 @@ def moments(case: Case, scratch: Path, chunk: int, chunks: int = CHUNKS) -> list
 def test_killed_at_any_moment(tmp_path: Path, name: str, chunk: int) -> None:
     found = moments(CASES[name], tmp_path / "scratch", chunk)
     assert bad_outcomes(CASES[name], found, tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
+def test_any_file_operation_may_fail(tmp_path: Path, number: int) -> None:
+    (tmp_path / "scratch").mkdir()
+    found = errors(CASES["debian"], number, tmp_path / "scratch")
+    assert len(found) > 30
+    assert bad_outcomes(CASES["debian"], found, tmp_path) == []
 
 
 def test_hundreds_of_moments(tmp_path: Path) -> None:
