@@ -15,13 +15,15 @@ description:
   - Sets and removes parameters of the Linux kernel in the settings of the boot loader, and in every boot entry made
     from them.
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg), as Debian and Ubuntu have
-    it. On a host that boots with anything else it fails and says what it found; it never reports success where nothing
+    it, systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel images that
+    C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
+    On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
     the assignment that is in effect. Comments, unrelated settings and other parameters stay as they are. The result of
-    an edit is evaluated by a shell before it is written.
-  - C(grub.cfg) is generated beside the one in use, every entry in it is inspected, and then it is swapped in.
-    When anything fails, the settings and C(grub.cfg) are restored byte for byte.
+    an edit is evaluated before it is written.
+  - What a generator of the distribution makes (C(grub.cfg), a unified kernel image) is made beside the one in use,
+    inspected, and then swapped in. When anything fails, all files are restored byte for byte.
   - It never reboots the host. RV(reboot_required) says whether the running kernel still lacks what was asked for.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
@@ -32,7 +34,8 @@ attributes:
   diff_mode:
     support: partial
     details:
-      - The files with settings are shown in full, and of C(grub.cfg) the command lines of the entries that change.
+      - The files with settings and entries are shown in full, and of C(grub.cfg) and unified kernel images the command
+        lines that change.
   idempotent:
     support: full
 options:
@@ -63,17 +66,21 @@ options:
       - A name takes that one without proof, for a host that was started by C(kexec) or directly by an emulator, or
         although another one looks active, too. A host that provably boots with another boot loader only is refused
         all the same.
-      - V(grub) is GRUB 2 with C(/etc/default/grub).
+      - V(grub) is GRUB 2 with C(/etc/default/grub). V(uki) is a unified kernel image that the firmware starts without
+        a boot loader; one that systemd-boot starts belongs to V(systemd-boot). V(extlinux) is U-Boot or Syslinux with
+        C(/boot/extlinux/extlinux.conf).
     type: str
     choices:
       - auto
       - grub
+      - systemd-boot
+      - uki
     default: auto
   kernels:
     description:
       - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
       - V(default) changes only the entry that is booted by default. Boot loaders whose settings are for all entries
-        refuse it; V(grub) does.
+        refuse it, which all do that this release handles.
     type: str
     choices:
       - all
@@ -152,7 +159,7 @@ configured:
           description: For normal entries.
           type: str
         recovery:
-          description: For recovery entries.
+          description: For recovery entries. Empty where the boot loader makes none.
           type: str
     after:
       description: As they are after the run, or would be in check mode.
@@ -189,8 +196,13 @@ entries:
           type: bool
         generated:
           description:
-            - Whether it is made from the settings.
-            - Others, written by hand or for another system, are never changed.
+            - Whether it is made from the settings, so that it changes with them.
+          type: bool
+        in_place:
+          description:
+            - Whether it is changed itself, because it was written by hand and nothing generates it.
+            - What is neither generated nor changed in place belongs to another system, or stands in a file that must
+              not be edited, and is left alone.
           type: bool
     after:
       description:
@@ -206,12 +218,14 @@ entries:
         command_line: root=UUID=0a1b ro quiet intel_iommu=off
         recovery: false
         generated: true
+        in_place: false
     after:
       - title: Debian GNU/Linux
         kernel: /boot/vmlinuz-6.12.48+deb13-amd64
         command_line: root=UUID=0a1b ro quiet intel_iommu=on
         recovery: false
         generated: true
+        in_place: false
 running:
   description: The command line of the running kernel.
   returned: success

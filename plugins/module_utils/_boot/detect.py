@@ -15,12 +15,15 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .grub import Grub
 from .loader import BootLoader, Candidate, Detection
+from .systemd_boot import SystemdBoot, UnifiedKernelImage
 from .unhandled import unhandled_loaders
 
 AUTO = "auto"
 
 LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "grub": Grub,
+    "systemd-boot": SystemdBoot,
+    "uki": UnifiedKernelImage,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

@@ -556,7 +556,7 @@ def _read_entries(text: str, layout: Layout) -> list[BootEntry]:
 def _entry(entry: BootEntry, line: CommandLine) -> Entry:
     by_hand = not entry.is_generated and entry.section not in OTHER_SYSTEMS
     written_in = (f"/etc/grub.d/{entry.section}" if entry.section else "grub.cfg") if by_hand else ""
-    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated, written_in)
+    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated, written_in=written_in)
 
 
 def _stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:

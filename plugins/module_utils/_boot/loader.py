@@ -17,6 +17,9 @@ RECORD_KIND = "kernel_parameter"
 
 ALL_KERNELS = "all"
 DEFAULT_KERNEL = "default"
+# COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
+MAX_LENGTH = 2047
+
 KERNELS = (ALL_KERNELS, DEFAULT_KERNEL)
 """For which entries parameters are changed: all there are and will be, or the one that is booted by default."""
 
@@ -31,8 +34,10 @@ class Entry:
     recovery: bool
     generated: bool
     """Whether it is made from the boot loader's settings, so that this collection can change it through them."""
+    in_place: bool = False
+    """Whether parameters are set in the entry itself, because nothing generates it."""
     written_in: str = ""
-    """Where a person has to change it, for an entry of this system that is not generated; empty for all others."""
+    """Where a person has to change it, for an entry of this system that is not changed here; empty for all others."""
 
     def as_result(self) -> dict[str, Any]:
         """The entry in a module's result."""
@@ -42,6 +47,7 @@ class Entry:
             "command_line": str(self.command_line),
             "recovery": self.recovery,
             "generated": self.generated,
+            "in_place": self.in_place,
         }
 
 
@@ -138,6 +144,22 @@ class Detection:
 
     name: str
     evidence: Sequence[str]
+
+
+def check_length(title: str, before: CommandLine, after: CommandLine) -> None:
+    """Fail when a change would make an entry's command line longer than the kernel reads.
+
+    :raises PassthroughError: ``command_line_too_long``
+    """
+    length = len(str(after).encode("utf-8", "surrogateescape"))
+    if length > MAX_LENGTH and after != before:
+        raise PassthroughError(
+            "command_line_too_long",
+            f"The command line of {title!r} would have {length} bytes; the kernel reads {MAX_LENGTH} and drops the "
+            "rest.",
+            "Remove parameters that are no longer needed.",
+            entry=title,
+        )
 
 
 def refuse_default_kernel(kernels: str, title: str, why: str) -> None:

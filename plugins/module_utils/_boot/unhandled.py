@@ -13,7 +13,6 @@ from typing import Callable
 
 from .._core.host import Host
 from . import grub
-from .efi import variable_evidence
 from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 
@@ -66,14 +65,6 @@ def _grub_with_entries(host: Host) -> list[str]:
     return []
 
 
-def _systemd_boot(host: Host) -> list[str]:
-    return variable_evidence(host, "LoaderInfo", "systemd-boot")
-
-
-def _unified_kernel_image(host: Host) -> list[str]:
-    return variable_evidence(host, "StubInfo")
-
-
 def _extlinux(host: Host) -> list[str]:
     # Any Debian may have the file, left by a package; what proves GRUB outweighs it.
     return [] if grub.Grub(host).evidence() else _present(host, "/boot/extlinux/extlinux.conf")
@@ -82,8 +73,6 @@ def _extlinux(host: Host) -> list[str]:
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki"), _ostree),
     ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
-    ("systemd-boot", "systemd-boot", ("uki",), _systemd_boot),
-    ("uki", "a unified kernel image", (), _unified_kernel_image),
     ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
     (
         "transactional-update",
