@@ -247,39 +247,97 @@ def test_owner_and_mode_of_the_files_are_kept(debian: GrubHost) -> None:
     assert debian.path(CONFIG).stat().st_mode & 0o7777 == 0o400
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Names and values that contain each other, or are the same to the kernel only.
+CLOSE = [
+    "iommu=pt",
+    "amd_iommu=pt",
+    "intel_iommu=on",
+    "intel_iommu=on,sm_on",
+    "intel_iommu=off",
+    "vfio-pci.ids=8086:10ca",
+    "vfio_pci.ids=1234:11e8",
+    "vfio_pci.disable_idle_d3",
+    "quiet",
+    "vconsole.font=\u00f6",
+]
+VARIABLE_NAMES = st.sampled_from(grub.VARIABLES)
+SOME = st.lists(st.sampled_from(CLOSE), max_size=4).map(" ".join)
+CLEAR_LINES = st.one_of(
+    st.builds('{}="{}"'.format, VARIABLE_NAMES, SOME),
+    st.builds("{}='{}'".format, VARIABLE_NAMES, SOME),
+    st.builds('export {}="{}" # was "intel_iommu=off"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{0}="${0} {1}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{0}="${{{0}}}  {1}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{}="{} \\\n  {}"'.format, VARIABLE_NAMES, SOME, SOME),
+    st.builds("EXTRA='{1}'\n{0}=\"{2} $EXTRA\"".format, VARIABLE_NAMES, SOME, SOME),
+    st.builds('{}="{}"\r'.format, VARIABLE_NAMES, SOME),
+    st.sampled_from(["", "# don't: intel_iommu=on", "GRUB_TIMEOUT=5", "GRUB_DISTRIBUTOR=`( echo ${NAME:-x} )`"]),
+)
+CLEVER_LINES = st.one_of(
+    st.builds('{}="{} $(echo iommu=soft)"'.format, VARIABLE_NAMES, SOME),
+    st.builds('[ -e /nowhere ] || {}="{}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('if true; then\n  {0}="${0} {1}"\nfi'.format, VARIABLE_NAMES, SOME),
+    st.builds('eval "{}=iommu=off"'.format, VARIABLE_NAMES),
+)
+
+
+def sourced(on: GrubHost) -> dict[str, CommandLine]:
+    """What a shell makes of the settings, asked past the code under test."""
+    shown = "".join(f'printf "%s\\0" "${name}"; ' for name in grub.VARIABLES)
+    script = f'. "$1"; {shown}'
+    done = subprocess.run(["sh", "-e", "-c", script, "sh", on.path(DEFAULTS)], capture_output=True, check=True, env={})
+    texts = done.stdout.decode().split("\0")
+    return {name: CommandLine.parse(text) for name, text in zip(grub.VARIABLES, texts)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_edits_of_any_settings_mean_what_the_pure_command_line_means(
+def test_an_edit_leads_exactly_to_what_is_wanted_or_nothing_is_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    words = st.sampled_from(["quiet", "iommu=pt", "intel_iommu=off", "intel-iommu=on", "a.b=1", "console=tty0", "x"])
-    quote = data.draw(st.sampled_from(['"', "'"]))
-    lines = []
-    for variable in data.draw(st.lists(st.sampled_from(grub.NORMAL_ENTRY), max_size=4)):
-        text = data.draw(st.sampled_from([" ", "  "])).join(data.draw(st.lists(words, max_size=4)))
-        if data.draw(st.booleans()):
-            lines.append(f'{variable}="${variable} {text}"')
-        else:
-            lines.append(f"{variable}={quote}{text}{quote}")
-    on = GrubHost(tmp_path_factory.mktemp("host"), "\n".join(lines), kernels=["6.1.0-13-amd64"])
-    present = data.draw(st.lists(words, max_size=3))
-    keys = {Parameter.parse(text).key for text in present}
-    absent = [text for text in data.draw(st.lists(words, max_size=2)) if Parameter.parse(text).key not in keys]
+    clever = data.draw(st.booleans())
+    lines = data.draw(st.lists(CLEAR_LINES | CLEVER_LINES if clever else CLEAR_LINES, max_size=5))
+    text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n"]))
+    present = data.draw(st.lists(st.sampled_from(CLOSE), max_size=3))
+    keys = {Parameter.parse(word).key for word in present}
+    absent = [
+        word
+        for word in data.draw(st.lists(st.sampled_from(CLOSE), max_size=2))
+        if Parameter.parse(word).key not in keys
+    ]
     request = Request.of(present, absent)
-    before = values(on)
-    result = run(on, present, absent)
-    after = values(on)
-    assert not request.unmet(CommandLine.parse(" ".join(after[name] for name in grub.NORMAL_ENTRY)))
-    for name in grub.NORMAL_ENTRY:
-        others = [
-            [word for word in found[name].split() if Parameter.parse(word).key not in request.keys]
-            for found in (before, after)
-        ]
-        assert others[0] == others[1]
-    assert not run(on, present, absent)["changed"]
-    assert (
-        result["configured"]["after"]["normal"].split() == " ".join(after[name] for name in grub.NORMAL_ENTRY).split()
+    on = GrubHost(tmp_path_factory.mktemp("host"), text, kernels=["6.1.0-13-amd64"])
+    before, tree = sourced(on), tree_listing(on.root)
+    refusal = None
+    try:
+        result = run(on, present, absent)
+    except PassthroughError as error:
+        refusal = error
+    if refusal is not None:
+        assert (refusal.code, clever) == ("settings_too_clever", True)
+        assert tree_listing(on.root) == tree
+        return
+    after = sourced(on)
+    assert not request.unmet(CommandLine.of(str(p) for name in grub.NORMAL_ENTRY for p in after[name].parameters))
+    assert not request.contradicted(
+        CommandLine.of(str(p) for name in grub.RECOVERY_ENTRY for p in after[name].parameters)
     )
+    for name in grub.VARIABLES:
+        others = [[p.text for p in found[name].parameters if p.key not in request.keys] for found in (before, after)]
+        assert others[0] == others[1]
+    normal = [str(p) for name in grub.NORMAL_ENTRY for p in after[name].parameters]
+    assert result["configured"]["after"]["normal"].split() == normal
+    other_lines = [
+        [
+            line
+            for line in written.split("\n")
+            if line and "GRUB_CMDLINE" not in line and "EXTRA" not in line and line[0] != " "
+        ]
+        for written in (text, on.read(DEFAULTS))
+    ]
+    assert other_lines[0] == other_lines[1]
+    assert [entry.as_result() for entry in configuration(on.host).entries] == result["entries"]["after"]
+    assert not run(on, present, absent)["changed"]
 
 
 # -- what is refused, before anything is touched -----------------------------------------------------------
