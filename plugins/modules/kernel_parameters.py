@@ -76,6 +76,7 @@ options:
       - grub
       - systemd-boot
       - uki
+      - extlinux
     default: auto
   kernels:
     description:

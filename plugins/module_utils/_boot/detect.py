@@ -13,6 +13,7 @@ from typing import Any, Callable
 from .._core.container import container, container_image
 from .._core.errors import PassthroughError
 from .._core.host import Host
+from .extlinux import Extlinux
 from .grub import Grub
 from .loader import BootLoader, Candidate, Detection
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
@@ -24,6 +25,7 @@ LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "grub": Grub,
     "systemd-boot": SystemdBoot,
     "uki": UnifiedKernelImage,
+    "extlinux": Extlinux,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

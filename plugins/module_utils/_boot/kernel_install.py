@@ -21,7 +21,7 @@ from .._core.files import FileState
 from .._core.host import Host
 from . import entries
 from .cmdline import RUNNING_PATH, CommandLine, Request, running
-from .words import edited
+from .words import edited, lines_of
 
 PROGRAM = "kernel-install"
 SETTINGS = "/etc/kernel/cmdline"
@@ -123,7 +123,7 @@ class Settings:
             return [(0, len(text))] if text.strip() else []
         spans: list[tuple[int, int]] = []
         place = 0
-        for line in text.splitlines(keepends=True):
+        for line in lines_of(text):
             if line.strip() and not line.lstrip().startswith("#"):
                 spans.append((place, place + len(line)))
             place += len(line)

@@ -65,11 +65,6 @@ def _grub_with_entries(host: Host) -> list[str]:
     return []
 
 
-def _extlinux(host: Host) -> list[str]:
-    # Any Debian may have the file, left by a package; what proves GRUB outweighs it.
-    return [] if grub.Grub(host).evidence() else _present(host, "/boot/extlinux/extlinux.conf")
-
-
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki"), _ostree),
     ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
@@ -81,7 +76,6 @@ _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...
         _transactional_update,
     ),
     ("grub-bls", "GRUB with boot loader specification entries", ("grub",), _grub_with_entries),
-    ("extlinux", "extlinux or U-Boot", (), _extlinux),
 )
 
 

@@ -7,6 +7,7 @@ What a word is, and which of them are parameters, is as in :mod:`.cmdline`; this
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,11 @@ def placed_words(text: str, spans: Sequence[tuple[int, int]]) -> list[PlacedWord
         start = -1
         in_quotes = False
     return words
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their line feeds; nothing else ends one (``str.splitlines`` knows ten more)."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def edited(text: str, request: Request, spans: Sequence[tuple[int, int]] | None = None) -> str:
