@@ -14,9 +14,10 @@ author:
 description:
   - Sets and removes parameters of the Linux kernel in the settings of the boot loader, and in every boot entry made
     from them.
-  - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg), as Debian and Ubuntu have
-    it, systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel images that
-    C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
+  - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
+    Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), systemd-boot with entries made by C(kernel-install)
+    or written by hand, unified kernel images that C(kernel-install) builds, and C(extlinux.conf), with
+    C(u-boot-update) or written by hand.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
@@ -93,8 +94,8 @@ notes:
   - >-
     On the command line of C(ansible), a value with a comma needs the JSON form,
     as in C(-a '{"present": ["console=ttyS0,115200"]}').
-  - The generator is C(grub-mkconfig), which C(update-grub) calls on Debian and Ubuntu. A host on which C(update-grub)
-    was replaced by something that does more has to run that itself afterwards.
+  - GRUB 2's generator is C(grub-mkconfig), which C(update-grub) calls on Debian and Ubuntu, or C(grub2-mkconfig).
+    A host on which C(update-grub) was replaced by something that does more has to run that itself afterwards.
 seealso:
   - module: kvm.passthrough.iommu_info
     description: Tells which parameters a host needs, if any.

@@ -25,7 +25,7 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, WriteFile
+from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import extlinux_conf
 from .cmdline import CommandLine, Parameter, Request, running
@@ -86,6 +86,8 @@ class Seen:
     config: FileState
     labels: tuple[Label, ...]
     roots: frozenset[str]
+    leftovers: tuple[str, ...] = ()
+    """The files beside which a killed run left a temporary one."""
 
     @property
     def configuration(self) -> Configuration:
@@ -170,13 +172,15 @@ class Extlinux:
         if GENERATOR in config.text and self._host.which(GENERATOR):
             settings = self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
         labels = tuple(extlinux_conf.labels(config.text))
-        return Seen(settings, config, labels, _roots(running(self._host)))
+        paths = [CONFIG, *(settings.sources if settings is not None else ())]
+        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        return Seen(settings, config, labels, _roots(running(self._host)), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Change the settings and generate the menu again, or change the menu where nothing generates it.
 
         :raises PassthroughError: ``kernels_default_unsupported``, ``boot_entries_missing``, ``settings_too_clever``,
-            ``command_line_too_long``
+            ``command_line_too_long``, ``file_unwritable``
         """
         refuse_default_kernel(kernels, self.title, "the next kernel would not have it")
         if not any(seen.settings is not None or seen.is_ours(label) for label in seen.labels):
@@ -187,8 +191,13 @@ class Extlinux:
                 path=CONFIG,
             )
         if seen.settings is None:
-            return self._plan_in_place(seen, request)
-        return self._plan_settings(seen, seen.settings, request)
+            plan = self._plan_in_place(seen, request)
+        else:
+            plan = self._plan_settings(seen, seen.settings, request)
+        written = {action.target for action in plan.actions}
+        files.require_writable(self._host, sorted(written))
+        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        return plan
 
     def _plan_in_place(self, seen: Seen, request: Request) -> BootPlan:
         generator = next((name for name in OTHER_GENERATORS if self._host.which(name)), None)

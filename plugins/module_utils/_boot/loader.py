@@ -36,6 +36,8 @@ class Entry:
     """Whether it is made from the boot loader's settings, so that this collection can change it through them."""
     in_place: bool = False
     """Whether parameters are set in the entry itself, because nothing generates it."""
+    written_in: str = ""
+    """Where a person has to change it, for an entry of this system that is not changed here; empty for all others."""
 
     def as_result(self) -> dict[str, Any]:
         """The entry in a module's result."""

@@ -55,7 +55,22 @@ class KernelParameters:
             },
             "running": str(observed.running),
             "reboot_required": bool(self._request.unmet(observed.running)),
+            **self._warnings(after),
         }
+
+    def _warnings(self, configured: Configuration) -> dict[str, list[str]]:
+        """What Ansible shows as warnings: entries somebody wrote by hand that contradict the request, and stay so."""
+        found = []
+        for entry in configured.entries:
+            keys = self._request.contradicted(entry.command_line) if entry.written_in else ()
+            still = " ".join(parameter.text for key in keys for parameter in entry.command_line.named(key))
+            if still:
+                found.append(
+                    f"The boot entry {entry.title!r} still has {still}: it does not come from the boot loader's "
+                    f"settings, but was written by hand in {entry.written_in}. Change it there if this system is ever "
+                    "to be booted with it."
+                )
+        return {"warnings": found} if found else {}
 
 
 def build(

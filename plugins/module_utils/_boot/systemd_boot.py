@@ -22,7 +22,7 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, WriteFile
+from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, pe
 from .cmdline import RUNNING_PATH, CommandLine, Request, running
@@ -81,6 +81,8 @@ class Seen:
     settings: Settings
     names: Names
     found: tuple[Found, ...]
+    leftovers: tuple[str, ...] = ()
+    """The files beside which a killed run left a temporary one: that of an image may fill the partition."""
 
     @property
     def configuration(self) -> Configuration:
@@ -142,13 +144,15 @@ class SystemdBoot:
             for name in self._host.list_dir(f"{directory}/{IMAGES}"):
                 if name.lower().endswith(".efi") and not name.startswith("."):
                     found += self._image(f"{directory}/{IMAGES}/{name}", names)
-        return Seen(settings, names, tuple(found))
+        paths = [SETTINGS, *(item.path for item in found)]
+        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        return Seen(settings, names, tuple(found), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Change the settings and every entry of this system where they are not as wanted.
 
         :raises PassthroughError: ``kernels_default_unsupported``, ``boot_entries_missing``,
-            ``value_not_representable``, ``command_line_too_long``, ``image_not_rebuildable``
+            ``value_not_representable``, ``command_line_too_long``, ``image_not_rebuildable``, ``file_unwritable``
         """
         refuse_default_kernel(kernels, self.title, "/etc/kernel/cmdline is for every kernel")
         changeable = [found for found in seen.found if found.changeable]
@@ -190,6 +194,9 @@ class SystemdBoot:
                 )
                 records = ()
             plan.add(action)
+        written = {action.target for action in plan.actions}
+        files.require_writable(self._host, sorted(written))
+        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
 
     # -- observing ---------------------------------------------------------------------------------------

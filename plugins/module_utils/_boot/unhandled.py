@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .._core.host import Host
-from . import grub
+from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 
 
@@ -57,8 +57,8 @@ def _transactional_update(host: Host) -> list[str]:
 
 def _grub_with_entries(host: Host) -> list[str]:
     try:
-        if uses_boot_loader_specification(grub.read_config(host)):
-            return [f"{grub.CONFIG} runs blscfg"]
+        if uses_boot_loader_specification(read_config(host)):
+            return [f"{find_layout(host).config} runs blscfg"]
     except GrubSyntaxError:
         pass  # a damaged grub.cfg is reported where it is read for its entries
     return []

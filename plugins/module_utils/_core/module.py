@@ -98,6 +98,8 @@ def _leave(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> NoRetur
         }
     if failure:
         module.fail_json(**_printable(failure))
+    for warning in result.pop("warnings", ()):  # newer versions of ansible-core want them so, all of them take them so
+        module.warn(_printable(warning))
     module.exit_json(**_printable(result))
     raise AssertionError("exit_json returned")
 

@@ -246,6 +246,15 @@ def test_a_menu_alone_proves_nothing(on: ExtlinuxHost, path: str, text: str) -> 
     assert detect(on.host, "extlinux").name == "extlinux"
 
 
+def test_what_a_killed_run_left_is_removed(on: ExtlinuxHost) -> None:
+    left = "/boot/extlinux/.extlinux.conf.abc.kvm-passthrough.tmp"
+    on.write(left, "half")
+    result = run(on, ["intel_iommu=off"])
+    assert [action["description"].split()[0] for action in result["actions"]] == ["remove"]
+    assert not on.path(left).exists()
+    assert not run(on, ["intel_iommu=off"])["changed"]
+
+
 # -- what is refused, before anything is touched -----------------------------------------------------------
 
 
@@ -294,6 +303,13 @@ def test_a_generator_of_another_distribution(tmp_path: Path) -> None:
 def test_no_label_of_this_system(tmp_path: Path) -> None:
     on = ExtlinuxHost(tmp_path, files={CONFIG: "label x\nkernel /x\nappend root=/dev/vdb1\nlabel y\nlocalboot 1\n"})
     refused(on, "boot_entries_missing", ["iommu=pt"], loader="extlinux")
+
+
+def test_a_partition_that_is_mounted_read_only(on: ExtlinuxHost) -> None:
+    directory = str(on.path(CONFIG.rpartition("/")[0]))
+    real = os.access
+    with mock.patch.object(os, "access", lambda path, mode: real(path, mode) and path != directory):
+        assert "mounted read-only" in str(refused(on, "file_unwritable", ["intel_iommu=on"]))
 
 
 def test_single_entries_have_no_settings(on: ExtlinuxHost) -> None:

@@ -301,6 +301,15 @@ def test_a_firmware_that_starts_the_image_itself(images: SystemdBootHost) -> Non
     assert not run(images, ["intel_iommu=on"])["changed"]
 
 
+def test_what_a_killed_run_left_is_removed(on: SystemdBootHost) -> None:
+    left = f"{ESP}/loader/entries/.{entry_path(KERNELS[1]).rpartition('/')[2]}.abc.kvm-passthrough.tmp"
+    on.write(left, "half")
+    result = run(on, ["intel_iommu=off"])
+    assert [action["description"].split()[0] for action in result["actions"]] == ["remove"]
+    assert not on.path(left).exists()
+    assert not run(on, ["intel_iommu=off"])["changed"]
+
+
 # -- what is refused, before anything is touched -----------------------------------------------------------
 
 
@@ -310,6 +319,13 @@ def test_the_loader_without_proof(on: SystemdBootHost) -> None:
     assert detect(on.host, "systemd-boot").evidence[0].startswith("the task says")
     on.path("/usr/bin/bootctl").unlink()
     refused(on, "bootloader_incomplete", ["iommu=pt"], loader="systemd-boot")
+
+
+def test_a_partition_that_is_mounted_read_only(on: SystemdBootHost) -> None:
+    directory = str(on.path(entry_path(KERNELS[0]).rpartition("/")[0]))
+    real = os.access
+    with mock.patch.object(os, "access", lambda path, mode: real(path, mode) and path != directory):
+        assert "mounted read-only" in str(refused(on, "file_unwritable", ["intel_iommu=on"]))
 
 
 def test_single_entries_have_no_settings(on: SystemdBootHost) -> None:
