@@ -176,7 +176,7 @@ class SystemdBoot:
             found=tuple(replace(f, command_line=after.get(f.path, f.command_line)) for f in seen.found),
         )
         plan = BootPlan(predicted=replace(predicted, settings=_written(settings)).configuration)
-        records: Sequence[Record] | None = _records(replace(seen, settings=base), predicted, request)
+        records: Sequence[Record] | None = _records(self.name, replace(seen, settings=base), predicted, request)
         if settings is not seen.settings:
             plan.add(self._write_settings(seen, settings, records))
             records = ()
@@ -314,7 +314,7 @@ class SystemdBoot:
             origin = seen.settings.path if seen.settings.path != RUNNING_PATH else "the entry in use"
             description = f"write {SETTINGS}, which was missing, from {origin}, so that new kernels get the parameters"
         trial = next(
-            (found for found in reversed(seen.found) if found.kind == MADE and not found.is_image and found.version),
+            (f for f in reversed(seen.found) if f.kind == MADE and not f.is_image and not f.is_rescue),
             None,
         )
         return WriteSettings(state, settings.wanted, description, records, trial, settings)
@@ -479,13 +479,13 @@ def _written(settings: Settings) -> Settings:
     return settings
 
 
-def _records(seen: Seen, predicted: Seen, request: Request) -> list[Record]:
+def _records(name: str, seen: Seen, predicted: Seen, request: Request) -> list[Record]:
     """One record for each name that changes in the settings, or in entries that have no settings."""
     records = []
     for key in request.keys:
         before, after = _places(seen, key), _places(predicted, key)
         if before != after:
-            records.append(Record(RECORD_KIND, key, before, after, restore={"bootloader": NAME}))
+            records.append(Record(RECORD_KIND, key, before, after, restore={"bootloader": name}))
     return records
 
 
