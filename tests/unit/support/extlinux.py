@@ -137,16 +137,16 @@ class ExtlinuxHost:
             return 0
         text = HEADER
         for number, version in enumerate(sorted(self.kernels, reverse=True)):
-            for suffix, title, line in (
-                ("", "", parameters),
-                ("r", " (rescue target)", f"{parameters.replace(' quiet', '', 1)} single"),
+            for suffix, title, blank, line in (
+                ("", "", "\t\n\t\n", parameters),
+                ("r", " (rescue target)", "\t\n", f"{parameters.replace(' quiet', '', 1)} single"),
             ):
                 text += (
                     f"\nlabel l{number}{suffix}\n\tmenu label Debian GNU/Linux 13 (trixie) {version}{title}\n"
-                    f"\tlinux /boot/vmlinuz-{version}\n\tinitrd /boot/initrd.img-{version}\n\t\n"
-                    f"\tappend {ROOT} {line}\n"
+                    f"\tlinux /boot/vmlinuz-{version}\n\tinitrd /boot/initrd.img-{version}\n{blank}"
+                    f"\tappend {ROOT} {line}\n" + ("\t\n" if suffix else "")
                 )
-        (directory / "extlinux.conf").write_bytes(f"{text}\t\n".encode("utf-8", "surrogateescape"))
+        (directory / "extlinux.conf").write_bytes(text.encode("utf-8", "surrogateescape"))
         return 0
 
     def _run(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:

@@ -227,7 +227,7 @@ class SystemdBootHost:
             if self.path(path).exists():
                 lines = self.read(path).split("\n")
                 kept = "\n".join(line for line in lines if not (comments and re.match(r"\s*#", line)))
-                words = re.sub(r"[ \t\n]+", " ", kept).strip(" ")
+                words = re.sub(r"[ \t\n]+", " ", kept).rstrip(" ")
                 break
         else:
             words = " ".join(
