@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .._core.host import Host
-from . import grub
 from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 
