@@ -54,6 +54,8 @@ VARIABLES = (RECOVERY, EVERY, NORMAL)
 # What 10_linux itself puts into recovery entries, whatever is set.
 RECOVERY_WORDS = frozenset(("single", "recovery", "nomodeset", "dis_ucode_ldr"))
 
+RECOVERY_MENU = "/lib/recovery-mode/recovery-menu"  # of Ubuntu's friendly-recovery
+
 # The scripts of /etc/grub.d whose entries boot another system, whose parameters are its own business.
 OTHER_SYSTEMS = frozenset(("30_os-prober",))
 
@@ -193,7 +195,8 @@ class Grub:
                 path=self.layout.config,
             )
         settings = self._edited(seen.settings, request)
-        predicted = _predict(seen, settings, request)
+        has_recovery_menu = self._host.exists(RECOVERY_MENU)
+        predicted = _predict(seen, settings, request, "recovery" if has_recovery_menu else "single")
         plan = BootPlan(predicted=predicted)
         records: Sequence[Record] | None = [
             Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": NAME})
@@ -578,9 +581,10 @@ def _settable(line: CommandLine) -> CommandLine:
     return replace(line, parameters=tuple(p for p in line.parameters if p.text not in RECOVERY_WORDS))
 
 
-def _predict(seen: Seen, settings: Settings, request: Request) -> Configuration:
+def _predict(seen: Seen, settings: Settings, request: Request, recovery_word: str) -> Configuration:
     """What generating grub.cfg is going to make of the entries that are there.
 
+    :param recovery_word: what 10_linux takes for an empty ``GRUB_CMDLINE_LINUX_RECOVERY``
     :raises PassthroughError: ``command_line_too_long``
     """
     entries = []
@@ -589,7 +593,10 @@ def _predict(seen: Seen, settings: Settings, request: Request) -> Configuration:
         if entry.is_generated:
             variables = RECOVERY_ENTRY if entry.is_recovery else NORMAL_ENTRY
             keys = [key for key in request.keys if not (entry.is_recovery and key in RECOVERY_WORDS)]
-            line = _regenerated(line, seen.settings.command_line(*variables), settings.command_line(*variables), keys)
+            wanted = settings.command_line(*variables)
+            if entry.is_recovery and seen.settings.words(RECOVERY) and not settings.words(RECOVERY):
+                wanted = replace(wanted, parameters=(Parameter.parse(recovery_word), *wanted.parameters))
+            line = _regenerated(line, seen.settings.command_line(*variables), wanted, keys)
             length = len(f"BOOT_IMAGE={entry.kernel} {line}".encode("utf-8", "surrogateescape"))
             if length > MAX_LENGTH and line != entry.command_line:
                 raise PassthroughError(

@@ -206,6 +206,15 @@ def test_recovery_entries_have_a_variable_of_their_own_since_grub_2_12(tmp_path:
     assert "off" not in on.read(DEFAULTS)
 
 
+def test_an_emptied_recovery_variable_has_the_default_of_the_generator(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, 'GRUB_CMDLINE_LINUX_RECOVERY="intel_iommu=off"\nGRUB_CMDLINE_LINUX="x"\n')
+    expected = run(on, ["intel_iommu=on"], check=True)
+    assert run(on, ["intel_iommu=on"]) == expected
+    found = configuration(on.host).entries
+    assert [entry.as_result() for entry in found] == expected["entries"]["after"]
+    assert [str(e.command_line) for e in found if e.recovery] == ["root=UUID=1234-abcd ro single x"] * 2
+
+
 def test_what_the_generator_adds_to_recovery_entries_is_not_ours_to_remove(debian: GrubHost) -> None:
     assert not run(debian, [], ["single", "nomodeset"])["changed"]
     assert "ro single console" in debian.read(CONFIG)
