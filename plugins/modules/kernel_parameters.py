@@ -14,14 +14,17 @@ author:
 description:
   - Sets and removes parameters of the Linux kernel in the settings of the boot loader, and in every boot entry made
     from them.
-  - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg), as Debian and Ubuntu have
-    it. On a host that boots with anything else it fails and says what it found; it never reports success where nothing
+  - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
+    Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), systemd-boot with entries made by C(kernel-install)
+    or written by hand, unified kernel images that C(kernel-install) builds, and C(extlinux.conf), with
+    C(u-boot-update) or written by hand.
+    On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
     the assignment that is in effect. Comments, unrelated settings and other parameters stay as they are. The result of
-    an edit is evaluated by a shell before it is written.
-  - C(grub.cfg) is generated beside the one in use, every entry in it is inspected, and then it is swapped in.
-    When anything fails, the settings and C(grub.cfg) are restored byte for byte.
+    an edit is evaluated before it is written.
+  - What a generator of the distribution makes (C(grub.cfg), a unified kernel image) is made beside the one in use,
+    inspected, and then swapped in. When anything fails, all files are restored byte for byte.
   - It never reboots the host. RV(reboot_required) says whether the running kernel still lacks what was asked for.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
@@ -32,7 +35,8 @@ attributes:
   diff_mode:
     support: partial
     details:
-      - The files with settings are shown in full, and of C(grub.cfg) the command lines of the entries that change.
+      - The files with settings and entries are shown in full, and of C(grub.cfg) and unified kernel images the command
+        lines that change.
   idempotent:
     support: full
 options:
@@ -58,22 +62,40 @@ options:
     default: []
   bootloader:
     description:
-      - V(auto) takes the boot loader that provably started the running system.
-      - V(grub) takes GRUB 2 without that proof, for a host that was started by C(kexec) or directly by an emulator.
-        A host that provably boots with another boot loader is refused all the same.
+      - V(auto) takes the boot loader that provably started the running system. When two of them look active, it
+        fails and says which evidence conflicts.
+      - A name takes that one without proof, for a host that was started by C(kexec) or directly by an emulator, or
+        although another one looks active, too. A host that provably boots with another boot loader only is refused
+        all the same.
+      - V(grub) is GRUB 2 with C(/etc/default/grub). V(uki) is a unified kernel image that the firmware starts without
+        a boot loader; one that systemd-boot starts belongs to V(systemd-boot). V(extlinux) is U-Boot or Syslinux with
+        C(/boot/extlinux/extlinux.conf).
     type: str
     choices:
       - auto
       - grub
+      - systemd-boot
+      - uki
+      - extlinux
     default: auto
+  kernels:
+    description:
+      - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
+      - V(default) changes only the entry that is booted by default. Boot loaders whose settings are for all entries
+        refuse it, which all do that this release handles.
+    type: str
+    choices:
+      - all
+      - default
+    default: all
 notes:
   - A parameter that contradicts O(present), such as C(intel_iommu=off), is replaced wherever it is in effect,
     recovery entries included.
   - >-
     On the command line of C(ansible), a value with a comma needs the JSON form,
     as in C(-a '{"present": ["console=ttyS0,115200"]}').
-  - The generator is C(grub-mkconfig), which C(update-grub) calls on Debian and Ubuntu. A host on which C(update-grub)
-    was replaced by something that does more has to run that itself afterwards.
+  - GRUB 2's generator is C(grub-mkconfig), which C(update-grub) calls on Debian and Ubuntu, or C(grub2-mkconfig).
+    A host on which C(update-grub) was replaced by something that does more has to run that itself afterwards.
 seealso:
   - module: kvm.passthrough.iommu_info
     description: Tells which parameters a host needs, if any.
@@ -139,7 +161,7 @@ configured:
           description: For normal entries.
           type: str
         recovery:
-          description: For recovery entries.
+          description: For recovery entries. Empty where the boot loader makes none.
           type: str
     after:
       description: As they are after the run, or would be in check mode.
@@ -176,8 +198,13 @@ entries:
           type: bool
         generated:
           description:
-            - Whether it is made from the settings.
-            - Others, written by hand or for another system, are never changed.
+            - Whether it is made from the settings, so that it changes with them.
+          type: bool
+        in_place:
+          description:
+            - Whether it is changed itself, because it was written by hand and nothing generates it.
+            - What is neither generated nor changed in place belongs to another system, or stands in a file that must
+              not be edited, and is left alone.
           type: bool
     after:
       description:
@@ -193,12 +220,14 @@ entries:
         command_line: root=UUID=0a1b ro quiet intel_iommu=off
         recovery: false
         generated: true
+        in_place: false
     after:
       - title: Debian GNU/Linux
         kernel: /boot/vmlinuz-6.12.48+deb13-amd64
         command_line: root=UUID=0a1b ro quiet intel_iommu=on
         recovery: false
         generated: true
+        in_place: false
 running:
   description: The command line of the running kernel.
   returned: success
@@ -261,6 +290,7 @@ problems:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._boot.detect import AUTO, LOADERS
+from ..module_utils._boot.loader import ALL_KERNELS, KERNELS
 from ..module_utils._boot.parameters import build
 from ..module_utils._core.module import run_procedure
 
@@ -271,12 +301,13 @@ def main() -> None:
             "present": {"type": "list", "elements": "str", "default": []},
             "absent": {"type": "list", "elements": "str", "default": []},
             "bootloader": {"type": "str", "choices": [AUTO, *LOADERS], "default": AUTO},
+            "kernels": {"type": "str", "choices": list(KERNELS), "default": ALL_KERNELS},
         },
         supports_check_mode=True,
     )
     run_procedure(
         module,
-        lambda host: build(host, module.params["present"], module.params["absent"], module.params["bootloader"]),
+        lambda host: build(host, **module.params),
         name="kernel_parameters",
     )
 

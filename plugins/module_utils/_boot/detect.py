@@ -1,194 +1,158 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which boot loader started this host, by what it left behind in the running system, not by which files lie around."""
+"""Which boot loader started this host, by what it left behind in the running system, not by which files lie around.
+
+Every boot loader brings its own evidence; this file only weighs it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from .._core.container import container, container_image
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from . import grub
-from .cmdline import CommandLine, running
-from .grub_script import GrubSyntaxError, boot_entries, uses_boot_loader_specification
-from .loader import BootLoader, Detection
+from .extlinux import Extlinux
+from .grub import Grub
+from .loader import BootLoader, Candidate, Detection
+from .systemd_boot import SystemdBoot, UnifiedKernelImage
+from .unhandled import unhandled_loaders
 
 AUTO = "auto"
-LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {grub.NAME: grub.Grub}
 
-EFI_VARIABLES = "/sys/firmware/efi/efivars"
-# The vendor GUID of the Boot Loader Interface (systemd.io/BOOT_LOADER_INTERFACE).
-LOADER_GUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
+    "grub": Grub,
+    "systemd-boot": SystemdBoot,
+    "uki": UnifiedKernelImage,
+    "extlinux": Extlinux,
+}
+"""The boot loaders this collection configures, by the name of the option ``bootloader``."""
 
-# Syslinux and its kin write BOOT_IMAGE= as GRUB does, but with it the initrd, which GRUB hands over in another way
-# (syslinux com32/elflink/ldlinux/kernel.c, new_linux_kernel; grub-core/loader).
-_SYSLINUX_MARK = "initrd"
-
-_SUPPORTED = "This release changes kernel parameters for GRUB 2 with /etc/default/grub (Debian, Ubuntu)."
+Found = Sequence["tuple[Candidate, list[str]]"]
 
 
 def detect(host: Host, wanted: str = AUTO) -> Detection:
     """Find out what this host boots with.
 
-    :param wanted: ``auto``, or the name of a loader that is to be taken without proof from the running system; what
-        proves another loader, or shows that the files of this one are not there, is an error all the same
-    :raises PassthroughError: ``no_boot_loader``, ``bootloader_unsupported``, ``bootloader_incomplete``,
-        ``bootloader_unproved``
+    :param wanted: ``auto``, or the name of a loader that is to be taken without proof from the running system, or
+        although another one looks active, too. What proves only others, or shows that the files of this one are not
+        there, is an error all the same
+    :raises PassthroughError: ``no_boot_loader``, ``bootloader_ambiguous``, ``bootloader_unsupported``,
+        ``bootloader_incomplete``, ``bootloader_unproved``
     """
-    evidence = _grub_evidence(host)
-    container = _container(host)
-    if not container and not evidence and host.exists("/.dockerenv"):
-        # A machine whose disk was made from a container image may have it, too, so it counts for little.
-        container = "/.dockerenv is there"
-    if container:
+    loaders = [make(host) for make in LOADERS.values()]
+    candidates: list[Candidate] = [*loaders, *unhandled_loaders(host)]
+    found = _leading([(candidate, candidate.evidence()) for candidate in candidates])
+    shown = container(host) or (None if found else container_image(host))
+    if shown:
         raise PassthroughError(
             "no_boot_loader",
-            f"This is a container ({container}): it has no boot loader, and its kernel is that of its host.",
+            f"This is a container ({shown}): it has no boot loader, and its kernel is that of its host.",
             "Run this module on the machine that boots the kernel.",
-            evidence=[container],
+            evidence=[shown],
         )
-    others = _other_loaders(host, evidence)
-    if others:
-        found = "; ".join(f"{name} ({why})" for name, why in others)
-        against = f" GRUB 2 looks active, too ({'; '.join(evidence)})." if evidence else ""
-        raise PassthroughError(
-            "bootloader_unsupported",
-            f"This host boots with something this release does not handle: {found}.{against} Nothing was changed.",
-            f"{_SUPPORTED} Set the parameters with the tool of that boot loader.",
-            found=[name for name, _unused in others],
-            evidence=[why for _unused, why in others] + evidence,
-        )
-    missing = [path for path in (grub.CONFIG, grub.DEFAULTS) if not host.exists(path)]
-    if host.which(grub.GENERATOR) is None:
-        missing.append(grub.GENERATOR)
+    name, evidence = _decide(found, wanted)
+    if not name:
+        name = _unproved_choice(loaders, candidates, wanted)
+        evidence = [f"the task says bootloader: {name}; the running system neither proves nor contradicts it"]
+    loader = next((loader for loader in loaders if loader.name == name), None)
+    if loader is None:
+        raise _unsupported(found, evidence)
+    missing = loader.missing()
     if missing:
         raise PassthroughError(
-            "bootloader_incomplete" if wanted == grub.NAME or evidence else "bootloader_unsupported",
-            f"No boot loader this release handles was found: {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there"
-            f"{' (is /boot mounted?)' if grub.CONFIG in missing else ''}. Looked for traces of GRUB 2, systemd-boot, "
-            "unified kernel images, boot loader specification entries, rpm-ostree, proxmox-boot-tool, "
-            "transactional-update, extlinux and zipl.",
-            _SUPPORTED,
+            "bootloader_incomplete",
+            f"This host boots with {loader.title} ({'; '.join(evidence)}), but {_lacking(missing)}.",
+            "Nothing was changed. Mount or install what is missing.",
             evidence=evidence,
-            missing=missing,
+            missing={name: missing},
         )
-    if wanted == grub.NAME and not evidence:
-        evidence = ["the task says bootloader: grub; the running system neither proves nor contradicts it"]
-    if not evidence:
+    return Detection(name, tuple(evidence))
+
+
+def _leading(found: Found) -> Found:
+    """Those with evidence, without those that another one of them only drives."""
+    active = [(candidate, evidence) for candidate, evidence in found if evidence]
+    driven = {name for candidate, _unused in active for name in candidate.drives}
+    return [(candidate, evidence) for candidate, evidence in active if candidate.name not in driven]
+
+
+def _decide(found: Found, wanted: str) -> tuple[str, list[str]]:
+    """The name of the one loader that is proved, and its evidence; an empty name when none is."""
+    proved = {candidate.name: evidence for candidate, evidence in found}
+    if wanted in proved:
+        return wanted, proved[wanted]
+    if len(found) > 1:
+        listed = "; ".join(f"{candidate.title} ({', '.join(evidence)})" for candidate, evidence in found)
+        handled = [name for name in proved if name in LOADERS]
+        raise PassthroughError(
+            "bootloader_ambiguous",
+            f"The evidence conflicts, this host could boot with each of these: {listed}. Nothing was changed.",
+            "Remove what is left of the one that is no longer used"
+            + (f", or say which one it is: bootloader: {' or '.join(handled)}." if handled else "."),
+            found=list(proved),
+            evidence=[text for evidence in proved.values() for text in evidence],
+        )
+    if not found:
+        return "", []
+    if wanted != AUTO:
+        raise _unsupported(found, found[0][1], wanted)
+    return found[0][0].name, found[0][1]
+
+
+def _unproved_choice(loaders: Sequence[BootLoader[Any]], candidates: Sequence[Candidate], wanted: str) -> str:
+    """The name of the loader the task insists on, when nothing in the running system proves any."""
+    if wanted != AUTO:
+        return wanted
+    missing = {loader.name: loader.missing() for loader in loaders}
+    complete = [loader for loader in loaders if not missing[loader.name]]
+    if complete:
         raise PassthroughError(
             "bootloader_unproved",
-            f"{grub.CONFIG} is there, but nothing shows that GRUB started the running system with it: "
-            f"{_unproved(host)}.",
-            "Reboot through GRUB once (a kexec or an emulator's -kernel goes past it), or set bootloader: grub when "
-            "you know that the next boot goes through it.",
+            " ".join(
+                f"The files of {loader.title} are there, but nothing shows that it started the running system: "
+                f"{loader.doubt()}."
+                for loader in complete
+            ),
+            "Reboot through it once (a kexec or an emulator's -kernel goes past it), or set "
+            f"bootloader: {' or '.join(loader.name for loader in complete)} when you know that the next boot goes "
+            "through it.",
             evidence=[],
         )
-    return Detection(grub.NAME, tuple(evidence))
+    raise PassthroughError(
+        "bootloader_unsupported",
+        "No boot loader this release handles was found: "
+        + "; ".join(f"for {loader.title}, {_lacking(missing[loader.name])}" for loader in loaders)
+        + f". Looked for traces of {', '.join(candidate.title for candidate in candidates)}.",
+        _handled(loaders),
+        evidence=[],
+        missing=missing,
+    )
 
 
-def _container(host: Host) -> str | None:
-    """What shows that this is a container; None on a machine."""
-    name = host.attribute("/run/systemd/container")
-    if name:
-        return f"/run/systemd/container says {name}"
-    if host.exists("/run/.containerenv"):
-        return "/run/.containerenv is there"
-    for setting in (host.attribute("/proc/1/environ") or "").split("\0"):
-        if setting.startswith("container=") and len(setting) > len("container="):
-            return f"process 1 was started with {setting}"
-    return None
+def _unsupported(found: Found, evidence: Sequence[str], wanted: str = AUTO) -> PassthroughError:
+    """The running system was started by something else than what is handled, or than what is wanted."""
+    (candidate, _unused) = found[0]
+    handled = candidate.name in LOADERS
+    problem = f"and not with {wanted}" if handled else "which this release does not handle"
+    return PassthroughError(
+        "bootloader_unsupported",
+        f"This host boots with {candidate.title} ({'; '.join(evidence)}), {problem}. Nothing was changed.",
+        f"Set bootloader: auto or bootloader: {candidate.name}."
+        if handled
+        else "Set the parameters with the tool of that boot loader. "
+        f"This release handles {', '.join(sorted(LOADERS))}.",
+        found=[candidate.name],
+        evidence=list(evidence),
+    )
 
 
-def _other_loaders(host: Host, evidence: Sequence[str]) -> list[tuple[str, str]]:
-    """What is proved to boot this host and is not GRUB with /etc/default/grub: names, each with its evidence.
-
-    :param evidence: what speaks for GRUB
-    """
-    found = []
-    if host.exists("/run/ostree-booted"):
-        found.append(("rpm-ostree or bootc", "/run/ostree-booted is there"))
-    if host.attribute("/etc/kernel/proxmox-boot-uuids"):
-        found.append(("proxmox-boot-tool", "/etc/kernel/proxmox-boot-uuids lists boot partitions"))
-    loader = _efi_text(host, "LoaderInfo")
-    if loader.lower().startswith("systemd-boot"):
-        found.append(("systemd-boot", f"the EFI variable LoaderInfo says {loader!r}"))
-    stub = _efi_text(host, "StubInfo")
-    if stub:
-        found.append(("a unified kernel image", f"the EFI variable StubInfo says {stub!r}"))
-    if host.exists("/sys/firmware/ipl/ipl_type"):
-        found.append(("zipl (IBM Z)", "/sys/firmware/ipl/ipl_type is there"))
-    if host.which("transactional-update") and _root_is_read_only(host):
-        found.append(("transactional-update", "it is installed, and the root file system is read-only"))
-    config = _grub_config(host)
-    try:
-        if uses_boot_loader_specification(config):
-            found.append(("GRUB with boot loader specification entries", f"{grub.CONFIG} runs blscfg"))
-    except GrubSyntaxError:
-        pass  # a damaged grub.cfg is reported where it is read for its entries
-    if host.exists("/boot/extlinux/extlinux.conf") and not evidence:
-        found.append(("extlinux or U-Boot", "/boot/extlinux/extlinux.conf is there"))
-    return found
+def _handled(loaders: Sequence[BootLoader[Any]]) -> str:
+    return f"This release changes kernel parameters for {', '.join(loader.title for loader in loaders)}."
 
 
-def _grub_evidence(host: Host) -> list[str]:
-    """What proves that GRUB started the running kernel from its grub.cfg."""
-    evidence = []
-    line = running(host)
-    image = _boot_image(line)
-    if image and image in _grub_kernels(host) and not line.named(_SYSLINUX_MARK):
-        evidence.append(f"/proc/cmdline has BOOT_IMAGE={image}, a kernel of {grub.CONFIG}")
-    loader = _efi_text(host, "LoaderInfo")
-    if loader.startswith("GRUB"):
-        evidence.append(f"the EFI variable LoaderInfo says {loader!r}")
-    return evidence
-
-
-def _unproved(host: Host) -> str:
-    line = running(host)
-    image = _boot_image(line)
-    if not image:
-        return "/proc/cmdline has no BOOT_IMAGE=, which GRUB puts there"
-    if line.named(_SYSLINUX_MARK):
-        return "/proc/cmdline has initrd= beside BOOT_IMAGE=, as Syslinux writes it and GRUB does not"
-    kernels = sorted(_grub_kernels(host))
-    return f"BOOT_IMAGE={image} in /proc/cmdline is not one of its kernels ({', '.join(kernels[:8]) or 'it has none'})"
-
-
-def _boot_image(line: CommandLine) -> str | None:
-    """The kernel file GRUB says it loaded, without the device it may name before it: ``(hd0,gpt2)/vmlinuz``."""
-    for parameter in line.named("BOOT_IMAGE"):
-        return _without_device(parameter.value or "")
-    return None
-
-
-def _grub_kernels(host: Host) -> set[str]:
-    try:
-        return {_without_device(entry.kernel) for entry in boot_entries(_grub_config(host))}
-    except GrubSyntaxError:
-        return set()
-
-
-def _without_device(path: str) -> str:
-    return path.partition(")")[2] if path.startswith("(") else path
-
-
-def _grub_config(host: Host) -> str:
-    return host.read_text(grub.CONFIG) if host.exists(grub.CONFIG) else ""
-
-
-def _efi_text(host: Host, name: str) -> str:
-    """A text variable of the Boot Loader Interface: four bytes of attributes, then UTF-16; empty when not there."""
-    path = f"{EFI_VARIABLES}/{name}-{LOADER_GUID}"
-    if not host.exists(path):
-        return ""
-    return host.read_bytes(path)[4:].decode("utf-16-le", "replace").rstrip("\0")
-
-
-def _root_is_read_only(host: Host) -> bool:
-    for line in (host.attribute("/proc/self/mounts") or "").splitlines():
-        fields = line.split()
-        if len(fields) > 3 and fields[1] == "/":
-            return "ro" in fields[3].split(",")
-    return False
+def _lacking(missing: Sequence[str]) -> str:
+    """What is not there, in words."""
+    hint = " (is /boot mounted?)" if any(path.startswith("/boot/") for path in missing) else ""
+    return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there{hint}"

@@ -1,6 +1,9 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB 2 whose grub.cfg is generated from /etc/default/grub and /etc/default/grub.d/*.cfg (Debian, Ubuntu).
+"""GRUB 2 whose grub.cfg is generated from /etc/default/grub and, where the generator reads them, its drop-ins.
+
+That is Debian, Ubuntu, SUSE, Arch, Gentoo, and Fedora or RHEL with ``GRUB_ENABLE_BLSCFG=false``: 10_linux and the
+variables are upstream's everywhere; what the programs and files are called, :mod:`.grub_layout` finds out.
 
 Where a parameter is written:
 
@@ -18,27 +21,28 @@ grub.cfg is generated beside the real one, every entry in it is inspected, and o
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, WriteFile
+from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
-from .cmdline import CommandLine, Parameter, Request
+from .cmdline import CommandLine, Parameter, Request, running
+from .efi import variable_evidence
+from .grub_layout import Layout, find_layout, read_config
 from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries
-from .loader import RECORD_KIND, BootPlan, Configuration, Entry
+from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, refuse_default_kernel
 from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
 
 NAME = "grub"
 DEFAULTS = "/etc/default/grub"
 DROP_INS = "/etc/default/grub.d"
-CONFIG = "/boot/grub/grub.cfg"
-GENERATOR = "grub-mkconfig"
-CHECKER = "grub-script-check"
 
 EVERY = "GRUB_CMDLINE_LINUX"
 NORMAL = "GRUB_CMDLINE_LINUX_DEFAULT"
@@ -50,11 +54,21 @@ VARIABLES = (RECOVERY, EVERY, NORMAL)
 # What 10_linux itself puts into recovery entries, whatever is set.
 RECOVERY_WORDS = frozenset(("single", "recovery", "nomodeset", "dis_ucode_ldr"))
 
+RECOVERY_MENU = "/lib/recovery-mode/recovery-menu"  # of Ubuntu's friendly-recovery
+
+# The scripts of /etc/grub.d whose entries boot another system, whose parameters are its own business.
+OTHER_SYSTEMS = frozenset(("30_os-prober",))
+
 # COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
 MAX_LENGTH = 2047
 # grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
 GENERATOR_TIMEOUT = 1200.0
 GENERATOR_ATTEMPTS = 3
+WRITE_BACK_TIMEOUT = 60.0  # the whole file system is flushed, guests' disks on it included
+
+# Syslinux and its kin write BOOT_IMAGE= as GRUB does, but with it the initrd, which GRUB hands over in another way
+# (syslinux com32/elflink/ldlinux/kernel.c, new_linux_kernel; grub-core/loader).
+SYSLINUX_MARK = "initrd"
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,8 @@ class Seen:
     settings: Settings
     config: FileState
     boot_entries: tuple[BootEntry, ...]
+    leftovers: tuple[str, ...] = ()
+    """The files of those beside which a killed run left a temporary one."""
 
     @property
     def configuration(self) -> Configuration:
@@ -112,9 +128,43 @@ class Grub:
     """GRUB 2 with /etc/default/grub; a :class:`~.loader.BootLoader`."""
 
     name = NAME
+    title = f"GRUB 2 with {DEFAULTS}"
+    drives: frozenset[str] = frozenset()
 
     def __init__(self, host: Host) -> None:
         self._host = host
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What GRUB's programs and files are called on this host."""
+        return find_layout(self._host)
+
+    def evidence(self) -> list[str]:
+        """A kernel of grub.cfg in /proc/cmdline, where GRUB writes it, and GRUB's EFI variable."""
+        evidence = []
+        line = running(self._host)
+        image = _boot_image(line)
+        if image and image in self._kernels() and not line.named(SYSLINUX_MARK):
+            evidence.append(f"/proc/cmdline has BOOT_IMAGE={image}, a kernel of {self.layout.config}")
+        return evidence + variable_evidence(self._host, "LoaderInfo", "GRUB")
+
+    def missing(self) -> list[str]:
+        """What generating grub.cfg from the settings needs."""
+        missing = [path for path in (self.layout.config, DEFAULTS) if not self._host.exists(path)]
+        return missing + ([self.layout.generator] if self._host.which(self.layout.generator) is None else [])
+
+    def doubt(self) -> str:
+        """What /proc/cmdline says instead."""
+        line = running(self._host)
+        image = _boot_image(line)
+        if not image:
+            return "/proc/cmdline has no BOOT_IMAGE=, which GRUB puts there"
+        if line.named(SYSLINUX_MARK):
+            return "/proc/cmdline has initrd= beside BOOT_IMAGE=, as Syslinux writes it and GRUB does not"
+        return (
+            f"BOOT_IMAGE={image} in /proc/cmdline is not one of the kernels of {self.layout.config} "
+            f"({', '.join(sorted(self._kernels())[:8]) or 'it has none'})"
+        )
 
     def observe(self) -> Seen:
         """Read settings and grub.cfg.
@@ -123,25 +173,30 @@ class Grub:
             ``boot_entries_not_understood``
         """
         settings = self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
-        config = files.observe(self._host, CONFIG)
-        return Seen(settings, config, tuple(_read_entries(config.text)))
+        config = files.observe(self._host, self.layout.config)
+        paths = (*settings.sources, self.layout.config)
+        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        return Seen(settings, config, tuple(_read_entries(config.text, self.layout)), leftovers)
 
-    def plan(self, seen: Seen, request: Request) -> BootPlan:
+    def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Edit the settings where they are not as wanted, and generate grub.cfg again where an entry is not.
 
-        :raises PassthroughError: ``boot_entries_missing``, ``settings_too_clever``, ``command_line_too_long``
+        :raises PassthroughError: ``kernels_default_unsupported``, ``boot_entries_missing``, ``settings_too_clever``,
+            ``command_line_too_long``, ``file_unwritable``
         """
+        refuse_default_kernel(kernels, self.title, "its settings are for every entry it generates")
         if not any(entry.is_generated for entry in seen.boot_entries):
             raise PassthroughError(
                 "boot_entries_missing",
-                f"{CONFIG} has no entry that was made by /etc/grub.d/10_linux from GRUB's settings"
+                f"{self.layout.config} has no entry that was made by /etc/grub.d/10_linux from GRUB's settings"
                 + (f", but {len(seen.boot_entries)} written in another way." if seen.boot_entries else "."),
                 "If it is written by hand, set the parameters there: generating it would destroy it. "
-                "If it is to be generated, run update-grub once.",
-                path=CONFIG,
+                f"If it is to be generated, run {self.layout.refresh} once.",
+                path=self.layout.config,
             )
         settings = self._edited(seen.settings, request)
-        predicted = _predict(seen, settings, request)
+        has_recovery_menu = self._host.exists(RECOVERY_MENU)
+        predicted = _predict(seen, settings, request, "recovery" if has_recovery_menu else "single")
         plan = BootPlan(predicted=predicted)
         records: Sequence[Record] | None = [
             Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": NAME})
@@ -162,14 +217,18 @@ class Grub:
                 )
                 records = ()  # all of them are noted before the first file is written
         if plan.changed or _stale(seen.configuration.entries, predicted, request):
-            plan.add(GenerateConfig(seen.configuration.entries, predicted, request))
+            plan.add(GenerateConfig(self.layout, seen.configuration.entries, predicted, request))
+        written = {action.target for action in plan.actions}
+        files.require_writable(self._host, sorted(written))
+        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
 
     # -- settings ----------------------------------------------------------------------------------------
 
     def _source_paths(self) -> list[str]:
         paths = [DEFAULTS]
-        if sources_drop_ins(self._host):
+        # Debian's and Ubuntu's generators read them, upstream's and those of most others do not.
+        if self._generator_mentions("default/grub.d"):
             names = [n for n in self._host.list_dir(DROP_INS) if n.endswith(".cfg") and not n.startswith(".")]
             found = [f"{DROP_INS}/{name}" for name in names if self._host.exists(f"{DROP_INS}/{name}")]
             # A link to /dev/null switches a drop-in off; sourcing it says nothing.
@@ -179,12 +238,23 @@ class Grub:
     def _settings(self, sources: Mapping[str, FileState]) -> Settings:
         texts = {path: state.text for path, state in sources.items()}
         values = evaluate(self._host, texts, VARIABLES)
-        if not _generator_mentions(self._host, RECOVERY):
+        if not self._generator_mentions(RECOVERY):
             values[RECOVERY] = ""  # an older 10_linux overwrites it
         settings = Settings(sources, values)
         for variable in VARIABLES:
             settings.words(variable)
         return settings
+
+    def _kernels(self) -> set[str]:
+        """The kernel files grub.cfg names; empty for a damaged one: that is reported where its entries are read."""
+        try:
+            return {_without_device(entry.kernel) for entry in boot_entries(read_config(self._host))}
+        except GrubSyntaxError:
+            return set()
+
+    def _generator_mentions(self, text: str) -> bool:
+        program = self._host.which(self.layout.generator)
+        return program is not None and text.encode() in self._host.read_bytes(program)
 
     def _edited(self, settings: Settings, request: Request) -> Settings:
         """The settings with the request met, proved by a shell; the same object when it is met already."""
@@ -217,27 +287,29 @@ class Grub:
                 )
         return edited
 
-    @staticmethod
-    def _too_clever(settings: Settings, edit: _SettingsEdit, keys: Iterable[str], reason: str) -> PassthroughError:
+    def _too_clever(
+        self, settings: Settings, edit: _SettingsEdit, keys: Iterable[str], reason: str
+    ) -> PassthroughError:
         places = edit.described()
         return PassthroughError(
             "settings_too_clever",
             f"{', '.join(keys)} cannot be changed safely in GRUB's settings: {reason}. "
             f"What counts there: {places or 'no assignment this module can read'}.",
             f'Something computes or overrides the value. Write it as a plain {NORMAL}="…" in {DEFAULTS}, '
-            "or make this one change by hand and run update-grub.",
+            f"or make this one change by hand and run {self.layout.refresh}.",
             paths=list(settings.sources),
         )
 
 
-def sources_drop_ins(host: Host) -> bool:
-    """Whether this grub-mkconfig sources /etc/default/grub.d: Debian's and Ubuntu's do, upstream's does not."""
-    return _generator_mentions(host, "default/grub.d")
+def _boot_image(line: CommandLine) -> str | None:
+    """The kernel file GRUB says it loaded, without the device it may name before it: ``(hd0,gpt2)/vmlinuz``."""
+    for parameter in line.named("BOOT_IMAGE"):
+        return _without_device(parameter.value or "")
+    return None
 
 
-def _generator_mentions(host: Host, text: str) -> bool:
-    program = host.which(GENERATOR)
-    return program is not None and text.encode() in host.read_bytes(program)
+def _without_device(path: str) -> str:
+    return path.partition(")")[2] if path.startswith("(") else path
 
 
 def _unmet(settings: Settings, request: Request) -> tuple[str, ...]:
@@ -367,12 +439,13 @@ class GenerateConfig(Action):
 
     regenerates = True
 
-    def __init__(self, entries: Sequence[Entry], predicted: Configuration, request: Request) -> None:
-        self.description = f"generate {CONFIG} from GRUB's settings"
-        self.target = CONFIG
+    def __init__(self, layout: Layout, entries: Sequence[Entry], predicted: Configuration, request: Request) -> None:
+        self.description = f"generate {layout.config} from GRUB's settings"
+        self.target = layout.config
         pairs = [(old, new) for old, new in zip(entries, predicted.entries) if old != new]
         self.before = [f"{entry.title}: {entry.command_line}" for entry, _unused in pairs]
         self.after = [f"{entry.title}: {entry.command_line}" for _unused, entry in pairs]
+        self._layout = layout
         self._predicted = predicted
         self._request = request
         self._former: FileState | None = None
@@ -380,43 +453,53 @@ class GenerateConfig(Action):
     def apply(self, host: Host) -> None:
         # Generating takes long; a package upgrade may install a kernel and write its entry meanwhile.
         for _attempt in range(GENERATOR_ATTEMPTS):
-            former = files.observe(host, CONFIG)
+            former = files.observe(host, self.target)
             content = self._generate(host)
-            if files.observe(host, CONFIG) == former:
+            if files.observe(host, self.target) == former:
                 break
         self._inspect(content.decode("utf-8", "surrogateescape"))
 
         def validate(path: str) -> None:
-            _check_script(host, path)
-            if files.observe(host, CONFIG) != former:
+            if host.which(self._layout.checker):
+                host.run([self._layout.checker, path], timeout=120.0)
+            if files.observe(host, self.target) != former:
                 raise PassthroughError(
                     "file_changed_meanwhile",
-                    f"{CONFIG} was changed by somebody else while it was generated; their file was left alone.",
-                    "Run the module again when the other change (a package upgrade, update-grub) is complete.",
-                    path=CONFIG,
+                    f"{self.target} was changed by somebody else while it was generated; their file was left alone.",
+                    f"Run the module again when the other change (a package upgrade, {self._layout.refresh}) "
+                    "is complete.",
+                    path=self.target,
                 )
 
-        files.put(host, CONFIG, replace(former, content=content), validate)
+        wanted = replace(former, content=content)
         self._former = former
+        try:
+            files.put(host, self.target, wanted, validate)
+        except PassthroughError:
+            with contextlib.suppress(PassthroughError):  # the first error is the one to tell
+                self.partial = files.observe(host, self.target) == wanted  # only the last flush failed
+            raise
+        _write_back(host, self.target)
 
     def undo(self, host: Host) -> None:
         if self._former is not None:
-            files.put(host, CONFIG, self._former)
+            files.put(host, self.target, self._former)
+            _write_back(host, self.target)
 
-    @staticmethod
-    def _generate(host: Host) -> bytes:
+    def _generate(self, host: Host) -> bytes:
         """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
         with host.temporary_directory("grub") as directory:
             output = f"{directory}/grub.cfg"
             # Titles of entries are translated, and GRUB_DEFAULT may name one: generate them in the system's own
             # language, as an update-grub at a kernel upgrade does.
             language = ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}"]
-            done = host.run([*language, GENERATOR, "-o", host.path(output)], timeout=GENERATOR_TIMEOUT)
+            generator = self._layout.generator
+            done = host.run([*language, generator, "-o", host.path(output)], timeout=GENERATOR_TIMEOUT)
             if not host.exists(output):
                 raise PassthroughError(
                     "generator_failed",
-                    f"{GENERATOR} ended without an error, but wrote no file. It printed: {done.stderr.strip()[-1000:]}",
-                    "Run update-grub by hand and look at what it says.",
+                    f"{generator} ended without an error, but wrote no file. It printed: {done.stderr.strip()[-1000:]}",
+                    f"Run {self._layout.refresh} by hand and look at what it says.",
                 )
             return host.read_bytes(output)
 
@@ -425,18 +508,18 @@ class GenerateConfig(Action):
 
         :raises PassthroughError: ``boot_entries_not_understood``, ``boot_entries_missing``, ``boot_entries_wrong``
         """
-        entries = [_entry(entry, entry.command_line) for entry in _read_entries(text)]
+        entries = [_entry(entry, entry.command_line) for entry in _read_entries(text, self._layout)]
         if not any(entry.generated and not entry.recovery for entry in entries):
             raise PassthroughError(
                 "boot_entries_missing",
-                f"{GENERATOR} made a configuration without any entry that boots this system's Linux.",
+                f"{self._layout.generator} made a configuration without any entry that boots this system's Linux.",
                 "Is /boot mounted, does it hold a kernel, and is /etc/grub.d/10_linux executable?",
             )
         wrong = _stale(entries, self._predicted, self._request)
         if wrong:
             raise PassthroughError(
                 "boot_entries_wrong",
-                f"{GENERATOR} made entries that do not have the wanted parameters: "
+                f"{self._layout.generator} made entries that do not have the wanted parameters: "
                 + "; ".join(f"{entry.title!r} has {str(entry.command_line)!r}" for entry in wrong[:3])
                 + ".",
                 "A script in /etc/grub.d, or the generator itself, adds or drops parameters; "
@@ -445,25 +528,38 @@ class GenerateConfig(Action):
             )
 
 
-def _check_script(host: Host, path: str) -> None:
-    if host.which(CHECKER):
-        host.run([CHECKER, path], timeout=120.0)
+def _write_back(host: Host, path: str) -> None:
+    """Have the file system of a file that was just renamed write its journal's content to where it belongs.
+
+    GRUB's drivers replay no journal. After an fsync the rename may be in the journal only, for half a minute or so;
+    when the power fails then, GRUB sees the directory as it was before, whose blocks the kernel may have given away.
+    syncfs(2) ends that time on ext4, vfat and Btrfs. XFS needs more, FIFREEZE and FITHAW, as OSTree does it on /boot
+    (fsfreeze_thaw_cycle in ostree-sysroot-deploy.c). That is left out on purpose: /boot is often on the root file
+    system, under guests' disks, and one that stays frozen because we were killed in between stops the host, which is
+    worse than the half minute until XFS writes back by itself; a reboot and an unmount do it anyway.
+    What fails here fails quietly: the file is in place, and was flushed.
+    """
+    with contextlib.suppress(PassthroughError):
+        host.run(["sync", "-f", host.path(path)], timeout=WRITE_BACK_TIMEOUT, check=False)
 
 
-def _read_entries(text: str) -> list[BootEntry]:
+def _read_entries(text: str, layout: Layout) -> list[BootEntry]:
     try:
         return boot_entries(text)
     except GrubSyntaxError as error:
         raise PassthroughError(
             "boot_entries_not_understood",
-            f"{CONFIG} cannot be read as a GRUB script: {error}.",
-            f"It is damaged or was cut off. Run update-grub and grub-script-check {CONFIG} before the next reboot.",
-            path=CONFIG,
+            f"{layout.config} cannot be read as a GRUB script: {error}.",
+            f"It is damaged or was cut off. Run {layout.refresh} and {layout.checker} {layout.config} "
+            "before the next reboot.",
+            path=layout.config,
         ) from error
 
 
 def _entry(entry: BootEntry, line: CommandLine) -> Entry:
-    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated)
+    by_hand = not entry.is_generated and entry.section not in OTHER_SYSTEMS
+    written_in = (f"/etc/grub.d/{entry.section}" if entry.section else "grub.cfg") if by_hand else ""
+    return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated, written_in=written_in)
 
 
 def _stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:
@@ -485,9 +581,10 @@ def _settable(line: CommandLine) -> CommandLine:
     return replace(line, parameters=tuple(p for p in line.parameters if p.text not in RECOVERY_WORDS))
 
 
-def _predict(seen: Seen, settings: Settings, request: Request) -> Configuration:
+def _predict(seen: Seen, settings: Settings, request: Request, recovery_word: str) -> Configuration:
     """What generating grub.cfg is going to make of the entries that are there.
 
+    :param recovery_word: what 10_linux takes for an empty ``GRUB_CMDLINE_LINUX_RECOVERY``
     :raises PassthroughError: ``command_line_too_long``
     """
     entries = []
@@ -496,7 +593,10 @@ def _predict(seen: Seen, settings: Settings, request: Request) -> Configuration:
         if entry.is_generated:
             variables = RECOVERY_ENTRY if entry.is_recovery else NORMAL_ENTRY
             keys = [key for key in request.keys if not (entry.is_recovery and key in RECOVERY_WORDS)]
-            line = _regenerated(line, seen.settings.command_line(*variables), settings.command_line(*variables), keys)
+            wanted = settings.command_line(*variables)
+            if entry.is_recovery and seen.settings.words(RECOVERY) and not settings.words(RECOVERY):
+                wanted = replace(wanted, parameters=(Parameter.parse(recovery_word), *wanted.parameters))
+            line = _regenerated(line, seen.settings.command_line(*variables), wanted, keys)
             length = len(f"BOOT_IMAGE={entry.kernel} {line}".encode("utf-8", "surrogateescape"))
             if length > MAX_LENGTH and line != entry.command_line:
                 raise PassthroughError(

@@ -214,3 +214,12 @@ def boot_entries(text: str) -> list[BootEntry]:
 def uses_boot_loader_specification(text: str) -> bool:
     """Whether a grub.cfg takes its entries from /boot/loader/entries (Fedora's ``blscfg`` command)."""
     return any(command.words and command.words[0].value == "blscfg" for command in commands(text))
+
+
+def only_loads_another_file(text: str) -> bool:
+    """Whether a grub.cfg is the small one on an EFI system partition that leads to the real one, and nothing more.
+
+    :raises GrubSyntaxError: when the file cannot be read
+    """
+    first_words = {command.words[0].value for command in commands(text) if command.words}
+    return "configfile" in first_words and not first_words & {"menuentry", "submenu", "blscfg"}

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from .._core.errors import PassthroughError
 from .._core.plan import Plan
 from .cmdline import CommandLine, Request
 
 RECORD_KIND = "kernel_parameter"
 """The kind of the records this package makes, see :class:`BootLoader`."""
+
+ALL_KERNELS = "all"
+DEFAULT_KERNEL = "default"
+# COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
+MAX_LENGTH = 2047
+
+KERNELS = (ALL_KERNELS, DEFAULT_KERNEL)
+"""For which entries parameters are changed: all there are and will be, or the one that is booted by default."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,10 @@ class Entry:
     recovery: bool
     generated: bool
     """Whether it is made from the boot loader's settings, so that this collection can change it through them."""
+    in_place: bool = False
+    """Whether parameters are set in the entry itself, because nothing generates it."""
+    written_in: str = ""
+    """Where a person has to change it, for an entry of this system that is not changed here; empty for all others."""
 
     def as_result(self) -> dict[str, Any]:
         """The entry in a module's result."""
@@ -34,6 +47,7 @@ class Entry:
             "command_line": str(self.command_line),
             "recovery": self.recovery,
             "generated": self.generated,
+            "in_place": self.in_place,
         }
 
 
@@ -66,8 +80,32 @@ class Observed(Protocol):
 Seen = TypeVar("Seen", bound=Observed)
 
 
-class BootLoader(Protocol[Seen]):
-    """A boot loader of one host.
+class Candidate(Protocol):
+    """What may have started the running system."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the option ``bootloader`` and in results."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+    @property
+    def drives(self) -> frozenset[str]:
+        """The names of those it configures itself: their evidence does not contradict it, and they are not asked."""
+
+    def evidence(self) -> list[str]:
+        """What in the running system proves that this boot loader started it, each in words; empty without proof.
+
+        Files it would read are no proof. Never raises for a damaged file: the look at its configuration does.
+        """
+
+
+class BootLoader(Candidate, Protocol[Seen]):
+    """A boot loader of one host that this collection configures.
+
+    A new one is a class in a file of its own, and a line in :data:`~.detect.LOADERS`.
 
     ``observe`` and ``plan`` never write. The actions of a plan carry one :class:`~.._core.state.Record` for each
     name they change, of the kind ``kernel_parameter``:
@@ -82,13 +120,22 @@ class BootLoader(Protocol[Seen]):
     packages edit them, too, and their changes must survive a revert.
     """
 
-    name: str
+    def missing(self) -> list[str]:
+        """The files and programs without which it cannot be configured, as far as they are not there."""
+
+    def doubt(self) -> str:
+        """Why there is no evidence, as a clause for a person: what was looked at, and what it says."""
 
     def observe(self) -> Seen:
         """Read settings and entries."""
 
-    def plan(self, seen: Seen, request: Request) -> BootPlan:
-        """What leads from what was seen to what is wanted, in the settings and in every entry made from them."""
+    def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
+        """What leads from what was seen to what is wanted, in the settings and in every entry made from them.
+
+        :param kernels: one of :data:`KERNELS`
+        :raises PassthroughError: ``kernels_default_unsupported`` (see :func:`refuse_default_kernel`) where single
+            entries cannot have parameters of their own
+        """
 
 
 @dataclass(frozen=True)
@@ -97,3 +144,36 @@ class Detection:
 
     name: str
     evidence: Sequence[str]
+
+
+def check_length(title: str, before: CommandLine, after: CommandLine) -> None:
+    """Fail when a change would make an entry's command line longer than the kernel reads.
+
+    :raises PassthroughError: ``command_line_too_long``
+    """
+    length = len(str(after).encode("utf-8", "surrogateescape"))
+    if length > MAX_LENGTH and after != before:
+        raise PassthroughError(
+            "command_line_too_long",
+            f"The command line of {title!r} would have {length} bytes; the kernel reads {MAX_LENGTH} and drops the "
+            "rest.",
+            "Remove parameters that are no longer needed.",
+            entry=title,
+        )
+
+
+def refuse_default_kernel(kernels: str, title: str, why: str) -> None:
+    """Fail for ``kernels: default`` with a boot loader whose settings are for all of its entries.
+
+    :param why: what stands against it, as a clause
+    :raises PassthroughError: ``kernels_default_unsupported``
+    """
+    if kernels != DEFAULT_KERNEL:
+        return
+    raise PassthroughError(
+        "kernels_default_unsupported",
+        f"kernels: {DEFAULT_KERNEL} cannot be had with {title}: {why}.",
+        f"Set kernels: {ALL_KERNELS}, or leave it out.",
+        field="kernels",
+        value=kernels,
+    )

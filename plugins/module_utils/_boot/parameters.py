@@ -12,7 +12,7 @@ from .._core.host import Host
 from .._core.plan import Plan
 from .cmdline import CommandLine, Request, running
 from .detect import AUTO, LOADERS, detect
-from .loader import BootLoader, BootPlan, Configuration, Detection, Observed
+from .loader import ALL_KERNELS, BootLoader, BootPlan, Configuration, Detection, Observed
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class Observation:
 class KernelParameters:
     """Set and remove kernel parameters; a :class:`~.._core.runner.Procedure`."""
 
-    def __init__(self, host: Host, request: Request, detection: Detection) -> None:
+    def __init__(self, host: Host, request: Request, detection: Detection, kernels: str = ALL_KERNELS) -> None:
+        """:param kernels: one of :data:`~.loader.KERNELS`"""
         self._host = host
         self._request = request
+        self._kernels = kernels
         self._detection = detection
         self._loader: BootLoader[Any] = LOADERS[detection.name](host)
 
@@ -38,7 +40,7 @@ class KernelParameters:
 
     def plan(self, observed: Observation) -> BootPlan:
         """The boot loader's own plan."""
-        return self._loader.plan(observed.boot, self._request)
+        return self._loader.plan(observed.boot, self._request, self._kernels)
 
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
         """The result fields; ``reboot_required`` compares what is wanted with what runs, changed or not."""
@@ -53,18 +55,37 @@ class KernelParameters:
             },
             "running": str(observed.running),
             "reboot_required": bool(self._request.unmet(observed.running)),
+            **self._warnings(after),
         }
+
+    def _warnings(self, configured: Configuration) -> dict[str, list[str]]:
+        """What Ansible shows as warnings: entries somebody wrote by hand that contradict the request, and stay so."""
+        found = []
+        for entry in configured.entries:
+            keys = self._request.contradicted(entry.command_line) if entry.written_in else ()
+            still = " ".join(parameter.text for key in keys for parameter in entry.command_line.named(key))
+            if still:
+                found.append(
+                    f"The boot entry {entry.title!r} still has {still}: it does not come from the boot loader's "
+                    f"settings, but was written by hand in {entry.written_in}. Change it there if this system is ever "
+                    "to be booted with it."
+                )
+        return {"warnings": found} if found else {}
 
 
 def build(
-    host: Host, present: Sequence[str] = (), absent: Sequence[str] = (), bootloader: str = AUTO
+    host: Host,
+    present: Sequence[str] = (),
+    absent: Sequence[str] = (),
+    bootloader: str = AUTO,
+    kernels: str = ALL_KERNELS,
 ) -> KernelParameters:
     """Check what is asked for, find the boot loader, and make the procedure.
 
     :raises PassthroughError: for a bad parameter (all of them), or a host whose boot loader is not handled
     """
     request = Request.of(present, absent)
-    return KernelParameters(host, request, detect(host, bootloader))
+    return KernelParameters(host, request, detect(host, bootloader), kernels)
 
 
 def configuration(host: Host) -> Configuration:

@@ -365,8 +365,8 @@ def evaluate(host: Host, texts: Mapping[str, str], names: Sequence[str]) -> dict
             "settings_not_evaluated",
             f"A shell that sources {', '.join(texts)} gives up with status {done.rc}"
             f"{': ' + done.stderr.strip()[-1000:] if done.stderr.strip() else ''}. "
-            "grub-mkconfig would fail the same way.",
-            "Mend the file, and see that update-grub runs, before you change kernel parameters.",
+            "GRUB's generator would fail the same way.",
+            "Mend the file, and see that grub.cfg can be generated, before you change kernel parameters.",
             paths=list(texts),
         )
     return dict(zip(names, values))

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from .errors import PassthroughError
+from .errors import PassthroughError, Problem
 from .host import Host
 
 SELINUX_ATTRIBUTE = "security.selinux"
@@ -148,6 +148,28 @@ def put(host: Host, path: str, wanted: FileState, validate: Callable[[str], None
     return missing
 
 
+def require_writable(host: Host, paths: Iterable[str]) -> None:
+    """Fail before anything is changed when a file cannot be replaced, because its file system is read-only, say.
+
+    :raises PassthroughError: ``file_unwritable``, one problem for each
+    """
+    problems = []
+    for path in paths:
+        directory = os.path.dirname(host.real_path(path))
+        if host.exists(directory) and not host.is_writable(directory):
+            problems.append(
+                Problem(
+                    "file_unwritable",
+                    f"{path} cannot be replaced: {directory} is not writable.",
+                    "Look at its mount options: a file system that is mounted read-only has to be mounted read-write "
+                    "first (mount -o remount,rw); an image-based one needs its own tool.",
+                    {"path": path},
+                )
+            )
+    if problems:
+        raise PassthroughError.of(problems)
+
+
 def missing_directories(host: Host, path: str) -> list[str]:
     """The directories that have to be made before ``path`` can be, the deepest first."""
     missing = []
@@ -177,12 +199,26 @@ def _make_directories(host: Host, missing: list[str]) -> None:
         os.umask(umask)
 
 
+def has_leftovers(host: Host, path: str) -> bool:
+    """Whether there are temporary files of ``path`` that a killed run left behind."""
+    parent, name = os.path.split(host.real_path(path))
+    return any(_is_leftover(other, name) for other in host.list_dir(parent))
+
+
+def remove_leftovers(host: Host, path: str) -> None:
+    """Remove those; :func:`put` does it, too, for the file it writes. The caller holds the lock: nobody uses them."""
+    _remove_leftovers(*os.path.split(host.path(host.real_path(path))))
+
+
 def _remove_leftovers(parent: str, name: str) -> None:
-    """Remove temporary files of ``name`` that a killed run left behind; nobody else uses them, as the lock is held."""
     with contextlib.suppress(OSError):
         for other in os.listdir(parent):
-            if other.startswith(f".{name}.") and other.endswith(TEMPORARY):
+            if _is_leftover(other, name):
                 os.unlink(os.path.join(parent, other))
+
+
+def _is_leftover(other: str, name: str) -> bool:
+    return other.startswith(f".{name}.") and other.endswith(TEMPORARY)
 
 
 def _not_regular(path: str) -> PassthroughError:

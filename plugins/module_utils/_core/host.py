@@ -159,6 +159,10 @@ class Host:
         """Whether ``path`` is a directory."""
         return os.path.isdir(self.path(path))
 
+    def is_writable(self, path: str) -> bool:
+        """Whether this process may write there: not on a file system that is mounted read-only, also for root."""
+        return os.access(self.path(path), os.W_OK)
+
     def list_dir(self, path: str) -> list[str]:
         """The sorted names in a directory; empty when it does not exist or cannot be read."""
         try:
@@ -299,9 +303,19 @@ class Host:
         """A new directory in ``/run`` for this process only, as the machine sees it; removed with all that is in it.
 
         What a crash leaves there is gone at the next boot.
+
+        :raises PassthroughError: ``file_unwritable`` when it cannot be made
         """
-        os.makedirs(self.path("/run"), exist_ok=True)
-        directory = tempfile.mkdtemp(prefix=f"kvm-passthrough-{purpose}-", dir=self.path("/run"))
+        try:
+            os.makedirs(self.path("/run"), exist_ok=True)
+            directory = tempfile.mkdtemp(prefix=f"kvm-passthrough-{purpose}-", dir=self.path("/run"))
+        except OSError as error:
+            raise PassthroughError(
+                "file_unwritable",
+                f"No directory can be made in /run: {error.strerror or error}.",
+                "/run has to be a writable file system with some space left.",
+                path="/run",
+            ) from error
         try:
             yield f"/run/{os.path.basename(directory)}"
         finally:

@@ -183,6 +183,23 @@ class WriteFile(Action):
         }
 
 
+class RemoveLeftovers(Action):
+    """Remove what a killed run left beside a file that is as wanted, so that nobody writes it again."""
+
+    before = "present"
+    after = None
+
+    def __init__(self, path: str) -> None:
+        self.description = f"remove the temporary file that a killed run left beside {path}"
+        self.target = path
+
+    def apply(self, host: Host) -> None:
+        files.remove_leftovers(host, self.target)
+
+    def undo(self, host: Host) -> None:
+        """Nothing: it was of no use to anybody."""
+
+
 class RunCommand(Action):
     """Run a command of the distribution that derives files from others, again after an undo."""
 

@@ -41,7 +41,10 @@ def own(content: bytes | None, mode: int = 0o644) -> FileState:
 
 @contextlib.contextmanager
 def at_call(number: int, strike: Callable[[str], None]) -> Iterator[list[str]]:
-    """Call ``strike`` with the function's name just before the ``number``-th writing call (from 1); yield all names."""
+    """Call ``strike`` just before the ``number``-th writing call or command of the host (from 1); yield all names.
+
+    ``strike`` is given the name of the function of ``os``, or ``run``.
+    """
     called: list[str] = []
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,6 +59,7 @@ def at_call(number: int, strike: Callable[[str], None]) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         for name in WRITING_CALLS:
             stack.enter_context(mock.patch.object(os, name, watched(name, getattr(os, name))))
+        stack.enter_context(mock.patch.object(Host, "run", watched("run", Host.run)))
         yield called
 
 

@@ -20,6 +20,14 @@ from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEBIAN_1
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
 
+@pytest.fixture(name="warnings", autouse=True)
+def warnings_fixture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the module warns of; Ansible itself keeps them until the process ends."""
+    texts: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, text: texts.append(text))
+    return texts
+
+
 @pytest.fixture(name="on")
 def host_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GrubHost:
     on = GrubHost(tmp_path / "host", DEBIAN_13)
@@ -83,6 +91,17 @@ def test_bad_input_gets_one_clear_error(
     assert "Traceback" not in json.dumps(result)
     assert tree_hash(on.root) == before
     assert not on.commands
+
+
+def test_an_entry_by_hand_that_contradicts_is_a_warning(
+    on: GrubHost, capsys: pytest.CaptureFixture[str], warnings: list[str]
+) -> None:
+    """Through ``warn``: ansible-core calls it deprecated to hand warnings to ``exit_json``."""
+    result = call(capsys, present=["intel_iommu=on"])
+    assert "deprecations" not in result
+    (text,) = warnings
+    assert "'Rescue system' still has intel_iommu=off" in text
+    assert "/etc/grub.d/40_custom" in text
 
 
 def test_nothing_asked_for_only_reports(on: GrubHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import LOADERS, detect
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub import Grub
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import CONFIG, DEFAULTS, GENERATOR, GrubHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -66,27 +67,58 @@ def test_a_grub_cfg_alone_proves_nothing(on: GrubHost, cmdline: str) -> None:
     [
         ("/run/ostree-booted", b"", "ostree"),
         ("/etc/kernel/proxmox-boot-uuids", b"1234-ABCD\n", "proxmox-boot-tool"),
-        (LOADER_INFO, efi("systemd-boot 257.8"), "systemd-boot"),
-        (EFI.format("StubInfo"), efi("systemd-stub 257.8"), "unified kernel image"),
         ("/sys/firmware/ipl/ipl_type", b"ccw\n", "zipl"),
         (CONFIG, b"insmod blscfg\nblscfg\n", "boot loader specification"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["auto", "grub"])
-def test_another_loader_is_named_and_refused(on: GrubHost, path: str, content: bytes, name: str, wanted: str) -> None:
+def test_a_loader_that_drives_grub_is_named_and_refused(
+    on: GrubHost, path: str, content: bytes, name: str, wanted: str
+) -> None:
     on.write(path, content)
     error = refused(on, wanted)
     assert error.code == "bootloader_unsupported"
     assert name in str(error)
-    assert "/etc/default/grub" in str(error)
-    assert any(name in found for found in error.as_result()["found"])
+    assert error.as_result()["found"]
+    assert error.as_result()["evidence"]
 
 
-def test_conflicting_evidence_is_shown(on: GrubHost) -> None:
-    on.write(LOADER_INFO, efi("systemd-boot 257.8"))
-    message = str(refused(on))
-    assert "'systemd-boot 257.8'" in message
-    assert "GRUB 2 looks active, too (/proc/cmdline has BOOT_IMAGE=" in message
+OTHERS = {
+    "systemd-boot": (LOADER_INFO, efi("systemd-boot 257.8"), "'systemd-boot 257.8'"),
+    "uki": (EFI.format("StubInfo"), efi("systemd-stub 257.8"), "'systemd-stub 257.8'"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_that_look_active(on: GrubHost, name: str) -> None:
+    path, content, shown = OTHERS[name]
+    on.write(path, content)
+    error = refused(on)
+    assert error.code == "bootloader_ambiguous"
+    assert "/proc/cmdline has BOOT_IMAGE=" in str(error)
+    assert shown in str(error)
+    assert error.as_result()["found"] == ["grub", name]
+    assert detect(on.host, "grub").evidence[0].startswith("/proc/cmdline has BOOT_IMAGE=")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_word_of_a_task_does_not_outweigh_what_booted(on: GrubHost, name: str) -> None:
+    path, content, shown = OTHERS[name]
+    on.write(path, content)
+    on.write("/proc/cmdline", "root=/dev/vda2 quiet\n")
+    error = refused(on, "grub")
+    assert error.code == "bootloader_unsupported"
+    assert shown in str(error)
+    assert error.as_result()["found"] == [name]
+
+
+def test_systemd_boot_that_started_a_unified_kernel_image_is_one_loader(on: GrubHost) -> None:
+    on.write("/proc/cmdline", "root=/dev/vda2 quiet\n")
+    for path, content, _unused in OTHERS.values():
+        on.write(path, content)
+    error = refused(on)
+    assert error.code == "bootloader_incomplete"
+    assert list(error.as_result()["missing"]) == ["systemd-boot"]
 
 
 def test_a_loader_before_grub_does_not_matter(on: GrubHost) -> None:
@@ -94,11 +126,13 @@ def test_a_loader_before_grub_does_not_matter(on: GrubHost) -> None:
     assert detect(on.host).name == "grub"
 
 
-def test_extlinux_only_without_a_sign_of_grub(on: GrubHost) -> None:
-    on.write("/boot/extlinux/extlinux.conf", "label l0\n")
+def test_an_extlinux_conf_is_no_sign_of_its_use(on: GrubHost) -> None:
+    on.write("/boot/extlinux/extlinux.conf", "label l0\nlinux /x\n")
     assert detect(on.host).name == "grub"
     on.write("/proc/cmdline", "root=/dev/mmcblk0p1\n")
-    assert "extlinux" in str(refused(on))
+    error = refused(on)
+    assert error.code == "bootloader_unproved"
+    assert "bootloader: grub or extlinux" in str(error)
 
 
 def test_syslinux_writes_boot_image_too_but_with_the_initrd(on: GrubHost) -> None:
@@ -107,9 +141,9 @@ def test_syslinux_writes_boot_image_too_but_with_the_initrd(on: GrubHost) -> Non
     error = refused(on)
     assert error.code == "bootloader_unproved"
     assert "initrd=" in str(error)
-    on.write("/boot/extlinux/extlinux.conf", "label l0\n")
-    for wanted in ("auto", "grub"):
-        assert "extlinux" in str(refused(on, wanted))
+    on.write("/boot/extlinux/extlinux.conf", "label l0\nlinux /boot/vmlinuz-6.1.0-13-amd64\n")
+    assert detect(on.host).name == "extlinux"
+    assert "and not with grub" in str(refused(on, "grub"))
 
 
 def test_transactional_update_needs_a_read_only_root(on: GrubHost) -> None:
@@ -167,3 +201,33 @@ def test_a_host_with_nothing_at_all(tmp_path: Path) -> None:
 def test_a_damaged_grub_cfg_is_no_proof(on: GrubHost) -> None:
     on.write(CONFIG, "menuentry 'x")
     assert refused(on).code == "bootloader_unproved"
+
+
+class Lilo(Grub):
+    """Another boot loader, with GRUB's files and evidence of its own."""
+
+    name = "lilo"
+    title = "LILO"
+
+    def evidence(self) -> list[str]:
+        return ["/proc/cmdline has BOOT_IMAGE=Linux"] if "BOOT_IMAGE=Linux" in self._host.read_text(CMDLINE) else []
+
+    def doubt(self) -> str:
+        return "nobody uses it any more"
+
+
+CMDLINE = "/proc/cmdline"
+
+
+def test_a_boot_loader_is_one_class_and_one_line(on: GrubHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOADERS, "lilo", Lilo)
+    assert detect(on.host).name == "grub"
+    on.write(CMDLINE, "BOOT_IMAGE=Linux quiet\n")
+    assert detect(on.host).name == "lilo"
+    assert "set bootloader: auto or bootloader: lilo" in str(refused(on, "grub")).lower().replace("\n", " ")
+    on.write(CMDLINE, "quiet\n")
+    error = refused(on)
+    assert error.code == "bootloader_unproved"
+    assert "nobody uses it any more" in str(error)
+    assert "bootloader: grub or lilo" in str(error)
+    assert detect(on.host, "lilo").evidence[0].startswith("the task says bootloader: lilo")

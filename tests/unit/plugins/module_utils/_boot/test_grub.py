@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline impo
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_script import boot_entries
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.shell import evaluate
+from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
@@ -205,6 +206,15 @@ def test_recovery_entries_have_a_variable_of_their_own_since_grub_2_12(tmp_path:
     assert "off" not in on.read(DEFAULTS)
 
 
+def test_an_emptied_recovery_variable_has_the_default_of_the_generator(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path, 'GRUB_CMDLINE_LINUX_RECOVERY="intel_iommu=off"\nGRUB_CMDLINE_LINUX="x"\n')
+    expected = run(on, ["intel_iommu=on"], check=True)
+    assert run(on, ["intel_iommu=on"]) == expected
+    found = configuration(on.host).entries
+    assert [entry.as_result() for entry in found] == expected["entries"]["after"]
+    assert [str(e.command_line) for e in found if e.recovery] == ["root=UUID=1234-abcd ro single x"] * 2
+
+
 def test_what_the_generator_adds_to_recovery_entries_is_not_ours_to_remove(debian: GrubHost) -> None:
     assert not run(debian, [], ["single", "nomodeset"])["changed"]
     assert "ro single console" in debian.read(CONFIG)
@@ -246,39 +256,97 @@ def test_owner_and_mode_of_the_files_are_kept(debian: GrubHost) -> None:
     assert debian.path(CONFIG).stat().st_mode & 0o7777 == 0o400
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Names and values that contain each other, or are the same to the kernel only.
+CLOSE = [
+    "iommu=pt",
+    "amd_iommu=pt",
+    "intel_iommu=on",
+    "intel_iommu=on,sm_on",
+    "intel_iommu=off",
+    "vfio-pci.ids=8086:10ca",
+    "vfio_pci.ids=1234:11e8",
+    "vfio_pci.disable_idle_d3",
+    "quiet",
+    "vconsole.font=\u00f6",
+]
+VARIABLE_NAMES = st.sampled_from(grub.VARIABLES)
+SOME = st.lists(st.sampled_from(CLOSE), max_size=4).map(" ".join)
+CLEAR_LINES = st.one_of(
+    st.builds('{}="{}"'.format, VARIABLE_NAMES, SOME),
+    st.builds("{}='{}'".format, VARIABLE_NAMES, SOME),
+    st.builds('export {}="{}" # was "intel_iommu=off"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{0}="${0} {1}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{0}="${{{0}}}  {1}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('{}="{} \\\n  {}"'.format, VARIABLE_NAMES, SOME, SOME),
+    st.builds("EXTRA='{1}'\n{0}=\"{2} $EXTRA\"".format, VARIABLE_NAMES, SOME, SOME),
+    st.builds('{}="{}"\r'.format, VARIABLE_NAMES, SOME),
+    st.sampled_from(["", "# don't: intel_iommu=on", "GRUB_TIMEOUT=5", "GRUB_DISTRIBUTOR=`( echo ${NAME:-x} )`"]),
+)
+CLEVER_LINES = st.one_of(
+    st.builds('{}="{} $(echo iommu=soft)"'.format, VARIABLE_NAMES, SOME),
+    st.builds('[ -e /nowhere ] || {}="{}"'.format, VARIABLE_NAMES, SOME),
+    st.builds('if true; then\n  {0}="${0} {1}"\nfi'.format, VARIABLE_NAMES, SOME),
+    st.builds('eval "{}=iommu=off"'.format, VARIABLE_NAMES),
+)
+
+
+def sourced(on: GrubHost) -> dict[str, CommandLine]:
+    """What a shell makes of the settings, asked past the code under test."""
+    shown = "".join(f'printf "%s\\0" "${name}"; ' for name in grub.VARIABLES)
+    script = f'. "$1"; {shown}'
+    done = subprocess.run(["sh", "-e", "-c", script, "sh", on.path(DEFAULTS)], capture_output=True, check=True, env={})
+    texts = done.stdout.decode().split("\0")
+    return {name: CommandLine.parse(text) for name, text in zip(grub.VARIABLES, texts)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_edits_of_any_settings_mean_what_the_pure_command_line_means(
+def test_an_edit_leads_exactly_to_what_is_wanted_or_nothing_is_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    words = st.sampled_from(["quiet", "iommu=pt", "intel_iommu=off", "intel-iommu=on", "a.b=1", "console=tty0", "x"])
-    quote = data.draw(st.sampled_from(['"', "'"]))
-    lines = []
-    for variable in data.draw(st.lists(st.sampled_from(grub.NORMAL_ENTRY), max_size=4)):
-        text = data.draw(st.sampled_from([" ", "  "])).join(data.draw(st.lists(words, max_size=4)))
-        if data.draw(st.booleans()):
-            lines.append(f'{variable}="${variable} {text}"')
-        else:
-            lines.append(f"{variable}={quote}{text}{quote}")
-    on = GrubHost(tmp_path_factory.mktemp("host"), "\n".join(lines), kernels=["6.1.0-13-amd64"])
-    present = data.draw(st.lists(words, max_size=3))
-    keys = {Parameter.parse(text).key for text in present}
-    absent = [text for text in data.draw(st.lists(words, max_size=2)) if Parameter.parse(text).key not in keys]
+    clever = data.draw(st.booleans())
+    lines = data.draw(st.lists(CLEAR_LINES | CLEVER_LINES if clever else CLEAR_LINES, max_size=5))
+    text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n"]))
+    present = data.draw(st.lists(st.sampled_from(CLOSE), max_size=3))
+    keys = {Parameter.parse(word).key for word in present}
+    absent = [
+        word
+        for word in data.draw(st.lists(st.sampled_from(CLOSE), max_size=2))
+        if Parameter.parse(word).key not in keys
+    ]
     request = Request.of(present, absent)
-    before = values(on)
-    result = run(on, present, absent)
-    after = values(on)
-    assert not request.unmet(CommandLine.parse(" ".join(after[name] for name in grub.NORMAL_ENTRY)))
-    for name in grub.NORMAL_ENTRY:
-        others = [
-            [word for word in found[name].split() if Parameter.parse(word).key not in request.keys]
-            for found in (before, after)
-        ]
-        assert others[0] == others[1]
-    assert not run(on, present, absent)["changed"]
-    assert (
-        result["configured"]["after"]["normal"].split() == " ".join(after[name] for name in grub.NORMAL_ENTRY).split()
+    on = GrubHost(tmp_path_factory.mktemp("host"), text, kernels=["6.1.0-13-amd64"])
+    before, tree = sourced(on), tree_listing(on.root)
+    refusal = None
+    try:
+        result = run(on, present, absent)
+    except PassthroughError as error:
+        refusal = error
+    if refusal is not None:
+        assert (refusal.code, clever) == ("settings_too_clever", True)
+        assert tree_listing(on.root) == tree
+        return
+    after = sourced(on)
+    assert not request.unmet(CommandLine.of(str(p) for name in grub.NORMAL_ENTRY for p in after[name].parameters))
+    assert not request.contradicted(
+        CommandLine.of(str(p) for name in grub.RECOVERY_ENTRY for p in after[name].parameters)
     )
+    for name in grub.VARIABLES:
+        others = [[p.text for p in found[name].parameters if p.key not in request.keys] for found in (before, after)]
+        assert others[0] == others[1]
+    normal = [str(p) for name in grub.NORMAL_ENTRY for p in after[name].parameters]
+    assert result["configured"]["after"]["normal"].split() == normal
+    other_lines = [
+        [
+            line
+            for line in written.split("\n")
+            if line and "GRUB_CMDLINE" not in line and "EXTRA" not in line and line[0] != " "
+        ]
+        for written in (text, on.read(DEFAULTS))
+    ]
+    assert other_lines[0] == other_lines[1]
+    assert [entry.as_result() for entry in configuration(on.host).entries] == result["entries"]["after"]
+    assert not run(on, present, absent)["changed"]
 
 
 # -- what is refused, before anything is touched -----------------------------------------------------------
@@ -325,6 +393,14 @@ def test_a_grub_cfg_that_was_cut_off(debian: GrubHost) -> None:
     refused(debian, "boot_entries_not_understood", ["iommu=pt"], loader="grub")
 
 
+def test_single_entries_have_no_parameters_of_their_own(debian: GrubHost) -> None:
+    before = tree_hash(debian.root)
+    with pytest.raises(PassthroughError, match="kernels: default cannot be had with GRUB 2") as caught:
+        execute(debian.host, build(debian.host, ["iommu=pt"], kernels="default"), module="m", check_mode=False)
+    assert caught.value.code == "kernels_default_unsupported"
+    assert tree_hash(debian.root) == before
+
+
 def test_a_command_line_longer_than_the_kernel_reads(debian: GrubHost) -> None:
     refused(debian, "command_line_too_long", [f"a{number}={'x' * 100}" for number in range(20)])
 
@@ -359,6 +435,24 @@ def test_entries_by_hand_are_reported_and_left_alone(debian: GrubHost) -> None:
         ("Rescue system", "root=/dev/sdb1 intel_iommu=off")
     ]
     assert custom[0] in result["entries"]["before"]
+    (warning,) = result["warnings"]
+    assert "'Rescue system' still has intel_iommu=off" in warning
+    assert "/etc/grub.d/40_custom" in warning
+    assert run(debian, ["intel_iommu=on"])["warnings"] == [warning]  # as long as it is so
+    assert "warnings" not in run(debian, ["iommu=pt"])
+    assert "warnings" not in run(debian, [], ["amd_iommu"])
+
+
+def test_entries_of_other_systems_are_their_own_business(debian: GrubHost) -> None:
+    debian.write(GENERATOR, debian.read(GENERATOR).replace("40_custom", "30_os-prober"), 0o755)
+    debian.update_grub()
+    assert "warnings" not in run(debian, ["intel_iommu=on"])
+
+
+def test_a_line_by_hand_in_grub_cfg_itself_is_named_too(debian: GrubHost) -> None:
+    debian.write(CONFIG, f"{debian.read(CONFIG)}menuentry mine {{\n linux /vmlinuz iommu=off\n}}\n")
+    (warning,) = run(debian, ["iommu=pt"], check=True)["warnings"]
+    assert "'mine' still has iommu=off" in warning
 
 
 def test_a_kernel_installed_without_an_entry_gets_one(debian: GrubHost) -> None:
@@ -499,7 +593,7 @@ def test_a_kernel_that_is_installed_meanwhile_keeps_its_entry(debian: GrubHost) 
     def answer(output: str) -> Completed:
         nonlocal generated
         generated += 1
-        debian._generate(["-o", output])
+        debian.generate(output)
         if generated == 1:
             debian.write("/boot/vmlinuz-6.1.0-14-amd64", "new")
             debian.update_grub()
@@ -517,7 +611,7 @@ def test_a_grub_cfg_that_changes_all_the_time_is_left_alone(debian: GrubHost) ->
     written: list[str] = []
 
     def answer(output: str) -> Completed:
-        debian._generate(["-o", output])
+        debian.generate(output)
         written.append(f"{debian.read(CONFIG)}# {len(written)}\n")
         debian.write(CONFIG, written[-1])
         return Completed(("grub-mkconfig",), 0, "", "")
@@ -560,65 +654,87 @@ def test_what_does_not_hold_is_undone_with_the_old_grub_cfg(debian: GrubHost) ->
     assert tree_hash(debian.root, exclude=["run/kvm-passthrough.lock", "var"]) == before
 
 
-OPERATIONS = ("open", "rename", "fsync", "unlink", "rmdir", "mkdir", "fchmod")
+def test_what_a_killed_run_left_beside_a_finished_file_goes(debian: GrubHost) -> None:
+    run(debian, ["intel_iommu=on"])
+    for path in (DEFAULTS, CONFIG):
+        debian.write(f"{os.path.dirname(path)}/.{os.path.basename(path)}.x{files.TEMPORARY}", "GRUB_")
+    before = tree_hash(debian.root)
+    expected = run(debian, ["intel_iommu=on"], check=True)
+    assert tree_hash(debian.root) == before
+    assert [action["target"] for action in expected["actions"]] == [DEFAULTS, CONFIG]
+    assert run(debian, ["intel_iommu=on"]) == expected
+    assert not list(debian.root.rglob("*.tmp"))
+    assert not run(debian, ["intel_iommu=on"])["changed"]
 
 
-def _killed_at(on: GrubHost, number: int) -> bool:
-    """Run in a child process that ends without a word before its n-th file operation or command."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            count = 0
+def test_the_file_system_with_grub_cfg_is_written_back_after_the_swap(debian: GrubHost) -> None:
+    swapped = []
 
-            def step() -> None:
-                nonlocal count
-                count += 1
-                if count == number:
-                    os._exit(9)
+    def look(argv: Sequence[str]) -> Completed | None:
+        if argv[0] != "sync":
+            return None
+        swapped.append((tuple(argv), debian.read(CONFIG)))
+        return Completed(tuple(argv), 1, "", "sync: error")  # which is not ours to mend
 
-            def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
-                def call(*arguments: Any, **options: Any) -> Any:
-                    step()
-                    return operation(*arguments, **options)
-
-                return call
-
-            for name in OPERATIONS:
-                setattr(os, name, counted(getattr(os, name)))
-            on.intercept = lambda argv: step()
-            run(on, ["intel_iommu=on"])
-            status = 0
-        finally:
-            os._exit(status)
-    _unused, ended = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(ended) in (0, 9)
-    return os.waitstatus_to_exitcode(ended) == 9
+    debian.intercept = look
+    assert run(debian, ["intel_iommu=on"])["changed"]
+    assert swapped == [(("sync", "-f", str(debian.path(CONFIG))), debian.read(CONFIG))]
 
 
-def test_killed_at_any_point_the_host_boots_the_old_or_the_new_configuration(tmp_path: Path) -> None:
-    template = GrubHost(tmp_path / "template", DEBIAN_13)
-    old_config, old_defaults = template.read(CONFIG), template.read(DEFAULTS)
-    finished = GrubHost(tmp_path / "finished", DEBIAN_13)
-    run(finished, ["intel_iommu=on"])
-    new_config, new_defaults = finished.read(CONFIG), finished.read(DEFAULTS)
-    for number in range(1, 400):
-        on = GrubHost(tmp_path / str(number), DEBIAN_13)
-        killed = _killed_at(on, number)
-        assert on.read(CONFIG) in (old_config, new_config), number
-        assert on.read(DEFAULTS) in (old_defaults, new_defaults), number
-        assert boot_entries(on.read(CONFIG))
-        if not killed:
-            break
-        run(on, ["intel_iommu=on"])
-        assert (on.read(CONFIG), on.read(DEFAULTS)) == (new_config, new_defaults), number
-        (record,) = StateStore(on.host).all("kernel_parameter")
-        assert record.before == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]}, number
-        shutil.rmtree(on.root)
-    else:
-        pytest.fail("the run never came to its end")
-    print(f"ended without a word before each of {number - 1} file operations and commands")
-    assert number > 20
+@pytest.mark.parametrize("path", [DEFAULTS, CONFIG])
+def test_a_read_only_file_system_is_refused_before_anything_is_done(
+    debian: GrubHost, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # What access(2) answers on a read-only mount, to root too.
+    access = os.access
+    directory = str(debian.path(path).parent)
+    monkeypatch.setattr(
+        os, "access", lambda place, mode: not (mode == os.W_OK and place == directory) and access(place, mode)
+    )
+    error = refused(debian, "file_unwritable", ["intel_iommu=on"])
+    assert f"{path} cannot be replaced: {os.path.dirname(path)} is not writable" in str(error)
+    assert "remount" in str(error.problems[0].remedy)
+    assert not [command for command in debian.commands if "grub-mkconfig" in command]
+    assert not run(debian, ["intel_iommu=off"])["changed"]  # nothing to write, nothing to complain about
+
+
+def test_a_boot_file_system_that_fills_up_loses_nothing(debian: GrubHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree_hash(debian.root)
+    boot_directory = str(debian.path(CONFIG).parent)
+    written: list[bytes] = []
+    fdopen = os.fdopen
+
+    class Full:
+        """A stream on a file system that takes the first bytes only."""
+
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_unused: object) -> None:
+            self._stream.close()
+
+        def write(self, content: bytes) -> int:
+            written.append(content[:512])
+            self._stream.write(content[:512])
+            self._stream.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opened(descriptor: int, mode: str) -> Any:
+        stream = fdopen(descriptor, mode)
+        return Full(stream) if os.readlink(f"/proc/self/fd/{descriptor}").startswith(boot_directory) else stream
+
+    monkeypatch.setattr(os, "fdopen", opened)
+    with pytest.raises(PassthroughError, match="No space left on device") as caught:
+        run(debian, ["intel_iommu=on"])
+    assert caught.value.code == "file_unwritable"
+    assert caught.value.extra["undone"] == [f"change the kernel parameters in {DEFAULTS}"]
+    assert len(written) == 1
+    assert tree_hash(debian.root) == before
+    monkeypatch.undo()
+    assert run(debian, ["intel_iommu=on"])["changed"]
 
 
 # -- the real generator ------------------------------------------------------------------------------------

@@ -19,7 +19,12 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.files import FileState
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.plan import Plan, RunCommand, WriteFile
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.plan import (
+    Plan,
+    RemoveLeftovers,
+    RunCommand,
+    WriteFile,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import Record
 from ansible_collections.kvm.passthrough.tests.unit.support.procedures import Step, at_call, own
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
@@ -230,3 +235,22 @@ def test_one_that_never_started_left_nothing(tmp_path: Path) -> None:
     with pytest.raises(PassthroughError, match="not installed"):
         action.apply(Host(str(tmp_path)))
     assert not action.partial
+
+
+# -- what killed runs leave ------------------------------------------------------------------------------------
+
+
+def test_leftovers_are_seen_and_removed_and_nothing_else_is(host: Host, tmp_path: Path) -> None:
+    files.put(host, PATH, own(b"whole\n"))
+    assert not files.has_leftovers(host, PATH)
+    for name in (f".vfio.conf.1{files.TEMPORARY}", f".vfio.conf.2{files.TEMPORARY}"):
+        (tmp_path / "etc/modprobe.d" / name).write_bytes(b"wh")
+    (tmp_path / "etc/modprobe.d" / f".other.conf.1{files.TEMPORARY}").write_bytes(b"")
+    assert files.has_leftovers(host, PATH)
+    action = RemoveLeftovers(PATH)
+    assert action.as_result()["target"] == PATH
+    action.apply(host)
+    assert not files.has_leftovers(host, PATH)
+    assert sorted(os.listdir(tmp_path / "etc/modprobe.d")) == [f".other.conf.1{files.TEMPORARY}", "vfio.conf"]
+    action.undo(host)
+    assert not action.records()
