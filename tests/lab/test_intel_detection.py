@@ -29,6 +29,18 @@ def test_a_host_with_its_iommu_switched_off_says_so_and_what_to_do(fresh_host: l
     assert "kernel_parameters" in blocker["remedy"]
     assert "intel_iommu=on" in run.output  # a person who reads the terminal sees it, too
 
+    assert result["bootloader"]["name"] == "grub"
+    assert "intel_iommu=off" in result["configured_parameters"]
+
+    # Once the boot loader is set, what is left to do is another thing.
+    ansible.module("kernel_parameters", {"present": ["intel_iommu=on"]})
+    configured = ansible.module("iommu_info").result
+    assert configured["state"] == "disabled_by_parameter"
+    assert "intel_iommu=on" in configured["configured_parameters"]
+    remedies = {each["code"]: each["remedy"] for each in configured["blockers"]}
+    assert remedies["iommu_disabled_by_parameter"].startswith("Reboot the host")
+    assert "reboot_pending" in remedies
+
     # Without root the answer has gaps, says where, and is the same as far as it goes.
     unprivileged = ansible.module("iommu_info", become=False)
     assert unprivileged.status == "ok", unprivileged.result
@@ -69,6 +81,41 @@ def test_a_host_with_an_active_iommu_says_which_devices_can_be_given_away(iommu_
     interface = management.split('"dev":"')[1].split('"')[0]
     (card,) = (device for device in devices.values() if interface in [each["name"] for each in device["interfaces"]])
     assert "management_network" in [obstacle["code"] for obstacle in card["obstacles"]]
+
+
+def test_what_the_kernel_shows_of_devices_is_told(iommu_host: lab.Machine) -> None:
+    ansible = Controller(iommu_host)
+
+    told = ansible.module("pci_device_info", {"tree": True, "obstacles": False}).result
+
+    devices = {device["address"]: device for device in told["devices"]}
+    assert list(devices) == iommu_host.ssh("ls /sys/bus/pci/devices").stdout.split()
+    capabilities = iommu_host.ssh("sudo lspci -vv -s 01:00.0").stdout
+    assert f"Device Serial Number {devices['0000:01:00.0']['serial']}" in capabilities
+    assert devices["0000:01:00.0"]["link"]["speed"] is not None
+    assert devices["0000:01:00.0"]["modules"] == ["igb"]
+    assert devices["0000:01:10.0"]["variant_drivers"] == []
+    assert devices["0000:01:10.2"]["vf"] == 1
+    names = iommu_host.ssh("lspci -mm -s 01:00.0").stdout
+    assert devices["0000:01:00.0"]["device_name"] in names
+    (line,) = (line for line in told["tree_lines"] if "0000:01:10.0" in line)
+    (port,) = (line for line in told["tree_lines"] if "0000:00:04.0" in line)
+    assert line.index("0000:01:10.0") > port.index("0000:00:04.0")
+    assert f"group {devices['0000:01:10.0']['iommu_group']['number']}" in line
+
+    # The extended configuration space is for root; the rest is the same.
+    unprivileged = ansible.module("pci_device_info", {"devices": ["0000:01:00.0"]}, become=False)
+    assert unprivileged.status == "ok", unprivileged.result
+    assert unprivileged.result["devices"][0]["serial"] is None
+    assert any("serial" in gap for gap in unprivileged.result["unreadable"])
+
+    serial = devices["0000:01:00.0"]["serial"]
+    found = ansible.module("pci_device_info", {"devices": [{"serial": serial}], "obstacles": False}).result["devices"]
+    assert [device["address"] for device in found] == ["0000:01:00.0"]
+    moved = {"address": "0000:01:00.0", "expect": {"serial": "00-00-00-ff-ff-00-00-01"}}
+    refused = ansible.module("pci_device_info", {"devices": [moved]})
+    assert refused.status == "failed"
+    assert refused.result["code"] == "identity_mismatch"
 
 
 def _controller_of(machine: lab.Machine, block_device: str) -> str:

@@ -37,7 +37,7 @@ from .cmdline import CommandLine, Parameter, Request, running
 from .efi import variable_evidence
 from .grub_layout import Layout, find_layout, read_config
 from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, refuse_default_kernel
+from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
 from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
 
 NAME = "grub"
@@ -59,8 +59,6 @@ RECOVERY_MENU = "/lib/recovery-mode/recovery-menu"  # of Ubuntu's friendly-recov
 # The scripts of /etc/grub.d whose entries boot another system, whose parameters are its own business.
 OTHER_SYSTEMS = frozenset(("30_os-prober",))
 
-# COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the final NUL; the kernel cuts off the rest without a word.
-MAX_LENGTH = 2047
 # grub-mkconfig probes every disk for other systems; an emulated machine is ten times slower than a real one.
 GENERATOR_TIMEOUT = 1200.0
 GENERATOR_ATTEMPTS = 3
@@ -597,15 +595,7 @@ def _predict(seen: Seen, settings: Settings, request: Request, recovery_word: st
             if entry.is_recovery and seen.settings.words(RECOVERY) and not settings.words(RECOVERY):
                 wanted = replace(wanted, parameters=(Parameter.parse(recovery_word), *wanted.parameters))
             line = _regenerated(line, seen.settings.command_line(*variables), wanted, keys)
-            length = len(f"BOOT_IMAGE={entry.kernel} {line}".encode("utf-8", "surrogateescape"))
-            if length > MAX_LENGTH and line != entry.command_line:
-                raise PassthroughError(
-                    "command_line_too_long",
-                    f"The command line of {entry.title!r} would have {length} bytes; the kernel reads {MAX_LENGTH} "
-                    "and drops the rest.",
-                    "Remove parameters that are no longer needed.",
-                    entry=entry.title,
-                )
+            check_length(entry.title, entry.command_line, line, put_before=f"BOOT_IMAGE={entry.kernel} ")
         entries.append(_entry(entry, line))
     return Configuration(settings.command_line(*NORMAL_ENTRY), settings.command_line(*RECOVERY_ENTRY), tuple(entries))
 

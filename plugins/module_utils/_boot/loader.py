@@ -146,12 +146,13 @@ class Detection:
     evidence: Sequence[str]
 
 
-def check_length(title: str, before: CommandLine, after: CommandLine) -> None:
+def check_length(title: str, before: CommandLine, after: CommandLine, put_before: str = "") -> None:
     """Fail when a change would make an entry's command line longer than the kernel reads.
 
+    :param put_before: what the boot loader itself writes before it
     :raises PassthroughError: ``command_line_too_long``
     """
-    length = len(str(after).encode("utf-8", "surrogateescape"))
+    length = len(f"{put_before}{after}".encode("utf-8", "surrogateescape"))
     if length > MAX_LENGTH and after != before:
         raise PassthroughError(
             "command_line_too_long",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .._boot.cmdline import CommandLine
+from .._core.container import container, container_image
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._pci.device import Bus
@@ -22,9 +23,6 @@ from . import device_tree
 
 ACPI_TABLES = "/sys/firmware/acpi/tables"
 CLASS_IOMMU = "/sys/class/iommu"
-
-# What names a container from the inside: podman and buildah, Docker. systemd (as PID 1) writes /run/systemd/container.
-_CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
 
 # Firmware vendors (DMI) that are hypervisors, for architectures whose processors have no flag for it.
 _VIRTUAL_VENDORS = ("QEMU", "VMware", "innotek", "Xen", "Parallels", "BHYVE", "Red Hat")
@@ -188,23 +186,10 @@ class Machine:
 
     # -- virtualization -----------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def container(self) -> str | None:
-        """What kind of container this runs in (``podman``, ``lxc``, …), or None when nothing says that it is one.
-
-        Source: Container Interface of systemd (https://systemd.io/CONTAINER_INTERFACE).
-        """
-        for path, name in _CONTAINER_FILES.items():
-            if self.host.exists(path):
-                return name
-        named = self.host.attribute("/run/systemd/container")
-        if named:
-            return named
-        for setting in (self.host.attribute("/proc/1/environ") or "").split("\0"):
-            name, _separator, value = setting.partition("=")
-            if name == "container" and value:
-                return value
-        return None
+        """What shows that this is a container, in words, or None when nothing does."""
+        return container(self.host) or container_image(self.host)
 
     @cached_property
     def is_xen_dom0(self) -> bool:
