@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from ansible_collections.kvm.passthrough.tests.unit.support.procedures import (
     steps_taken,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 WANTED = {
     "/etc/changed.conf": own(b"new\n", 0o600),
@@ -328,15 +330,25 @@ class Signalling(Step):
         super().apply(host)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture
+def _heeded_signals() -> Iterator[None]:
+    """The signals as a terminal has them; nohup and a shell's ``&`` start the tests with some of them ignored."""
+    former = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_heeded_signals")
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_lets_the_action_end_and_then_undoes_everything(host: Host, number: signal.Signals) -> None:
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    handlers = [signal.getsignal(one) for one in ENDING]
     result = _failure(host, StepsProcedure(host, [Step("a"), Signalling("b", number), Step("c")]))
     assert result["code"] == "interrupted"
     assert number.name in result["msg"]
     assert steps_taken(host) == ["a", "b", "undo b", "undo a"]
     assert not host.exists(STATE_PATH)
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+    assert [signal.getsignal(one) for one in ENDING] == handlers
 
 
 def test_a_signal_during_the_last_action_too(host: Host) -> None:
