@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._core.errors import PassthroughError
 from .cmdline import END_OF_PARAMETERS, WHITESPACE, CommandLine, Parameter, Request
 
 
@@ -62,6 +63,7 @@ def edited(text: str, request: Request, spans: Sequence[tuple[int, int]] | None 
     """``text`` with the request met by the command line in it, as :meth:`.cmdline.Request.apply` would meet it.
 
     :param spans: the parts of ``text`` that make the command line, at least one; None for all of it
+    :raises PassthroughError: ``settings_not_understood`` when there is something to change and a quote is not closed
     """
     parts = list(spans) if spans is not None else [(0, len(text))]
     words = placed_words(text, parts)
@@ -70,7 +72,10 @@ def edited(text: str, request: Request, spans: Sequence[tuple[int, int]] | None 
     replaced: dict[int, str] = {}
     removed: set[PlacedWord] = set()
     added: list[str] = []
-    for key in request.unmet(CommandLine(tuple(parameter for _unused, parameter in named))):
+    unmet = request.unmet(CommandLine(tuple(parameter for _unused, parameter in named)))
+    if unmet:
+        _see_that_quotes_are_closed(words)
+    for key in unmet:
         wanted = " ".join(parameter.text for parameter in request.wanted(key))
         places = [(word, parameter) for word, parameter in named if parameter.key == key]
         if wanted and places:
@@ -104,6 +109,18 @@ def edited(text: str, request: Request, spans: Sequence[tuple[int, int]] | None 
             result.append(text[place])
         place += 1
     return "".join(result)
+
+
+def _see_that_quotes_are_closed(words: Sequence[PlacedWord]) -> None:
+    """To the kernel all that follows an open quote is one value, and so would be what is added there."""
+    for word in words:
+        if word.text.count('"') % 2:
+            raise PassthroughError(
+                "settings_not_understood",
+                f"The command line has {word.text!r}, with a double quote that is never closed.",
+                "Close it, or remove it, and run this again.",
+                value=word.text,
+            )
 
 
 def _with_blanks(

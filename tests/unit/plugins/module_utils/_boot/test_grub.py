@@ -340,7 +340,7 @@ def test_an_edit_leads_exactly_to_what_is_wanted_or_nothing_is_written(
         [
             line
             for line in written.split("\n")
-            if line and "GRUB_CMDLINE" not in line and "EXTRA" not in line and line[0] != " "
+            if line.strip(' "') and "GRUB_CMDLINE" not in line and "EXTRA" not in line and line[0] != " "
         ]
         for written in (text, on.read(DEFAULTS))
     ]
