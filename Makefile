@@ -36,7 +36,7 @@ test: unit lint sanity benchmark lab
 	@echo '=== all passed: unit, lint, sanity, benchmark, lab'
 
 unit:
-	@$(RUN) --title 'unit tests' pytest -n auto tests/unit $(ARGS)
+	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
 
 lint: ruff mypy reuse ansible-lint changelog docs-lint
 

@@ -419,13 +419,35 @@ groups:
           that no other device has to go to the same guest.
       type: bool
     bound_to_host:
-      description: The endpoints that drivers of the host hold, with C(address) and C(driver).
+      description: The endpoints that drivers of the host hold.
       type: list
       elements: dict
+      contains:
+        address:
+          description: The address of the endpoint.
+          type: str
+          sample: "0000:01:10.0"
+        driver:
+          description: The driver that holds it.
+          type: str
+          sample: igbvf
     reserved_regions:
-      description: The reserved regions, with C(start), C(end) and C(type).
+      description: The ranges of addresses that are not free for the DMA of these devices.
       type: list
       elements: dict
+      contains:
+        start:
+          description: The first address.
+          type: str
+          sample: "0xfee00000"
+        end:
+          description: The last address.
+          type: str
+          sample: "0xfeefffff"
+        type:
+          description: The kernel's word for its kind. V(direct) keeps the group with the host.
+          type: str
+          sample: msi
 vfio:
   description: What the kernel has to hand devices to guests, and how it is set.
   returned: success

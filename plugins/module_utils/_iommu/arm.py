@@ -17,6 +17,7 @@ from typing import Any
 from .._core.errors import PassthroughError
 from . import acpi, firmware, iort, parameters, verdicts
 from .firmware import FirmwareUnit, ReservedMemory
+from .groups import may_join_group_later
 from .machine import ACPI_TABLES, Machine, Unit
 from .platform import Assessment, Blocker, Claim, Platform, Remapping, State
 
@@ -106,7 +107,7 @@ class ArmSmmu(Platform):
             tuple(notes),
             remapping=_isolated_interrupts(machine),
             firmware=_firmware(machine, description),
-            blockers=_untranslated(description),
+            blockers=_untranslated(machine, description),
             groups_complete=not waiting,
         )
 
@@ -253,9 +254,14 @@ def _firmware(machine: Machine, description: _Description | None) -> dict[str, A
     return found
 
 
-def _untranslated(description: _Description | None) -> tuple[Blocker, ...]:
-    """The blocker for a machine whose SMMUs serve something else than PCI."""
+def _untranslated(machine: Machine, description: _Description | None) -> tuple[Blocker, ...]:
+    """The blocker for a machine whose SMMUs serve something else than PCI.
+
+    A PCI device in a group proves the contrary, whatever was understood of the description.
+    """
     if description is None or not description.bridges or any(behind for _name, behind in description.bridges):
+        return ()
+    if any(machine.bus.group_members(group) for group in machine.bus.groups()):
         return ()
     names = verdicts.shortened(name for name, _behind in description.bridges)
     return (
@@ -272,15 +278,11 @@ def _untranslated(description: _Description | None) -> tuple[Blocker, ...]:
 
 
 def _ungrouped(machine: Machine) -> list[str]:
-    """The PCI functions that have neither a driver nor an IOMMU group, and may get both.
-
-    Seen with Linux 6.12, with ACPI as well as with a device tree: a device joins a group when a driver probes it
-    (``pci_dma_configure()``), so one that no driver wants is in none until it is bound to vfio-pci.
-    """
+    """The PCI functions, bridges aside, that may get an IOMMU group with a driver."""
     found = []
     for device in machine.bus.devices():
         try:
-            may_wait = device.iommu_group is None and device.driver is None and device.pci_class >> 16 != _BRIDGES
+            may_wait = may_join_group_later(device, machine) and device.pci_class >> 16 != _BRIDGES
         except PassthroughError:  # it vanished meanwhile
             continue
         if may_wait:

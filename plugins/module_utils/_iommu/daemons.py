@@ -83,5 +83,5 @@ def _daemon(unit: dict[str, str]) -> Daemon:
         hides_devices=unit.get("PrivateDevices") == "yes",
         sysfs_is_read_only=unit.get("ProtectKernelTunables") == "yes",
         may_raise_limits=capabilities is None or "cap_sys_resource" in capabilities.lower().split(),
-        memlock_limit=int(limit) if limit.isdigit() and limit not in _INFINITY else None,
+        memlock_limit=int(limit) if limit.isdecimal() and limit not in _INFINITY else None,
     )

@@ -41,7 +41,7 @@ def assess(machine: Machine) -> tuple[Platform | None, Assessment]:
             *evidence,
             f"this was asked in a container ({machine.container}), which may not show what the host has",
         )
-    blockers = (*assessment.blockers, *ineffective(machine, platform))
+    blockers = (*assessment.blockers, *ineffective(machine, platform, assessment.state is State.ACTIVE))
     return platform, replace(assessment, evidence=evidence, blockers=blockers)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .._core.errors import PassthroughError
 from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice, ReservedRegion, is_vfio_driver
+from .machine import Machine
 
 # The drivers besides VFIO's that leave a device's DMA alone: ``driver_managed_dma`` in drivers/pci/pci-stub.c and
 # drivers/pci/pcie/portdrv.c.
@@ -62,6 +63,22 @@ class Group:
                 for region in self.regions
             ],
         }
+
+
+# What the kernel calls units whose devices it knows without asking the firmware about each: VT-d, AMD-Vi, IBM Z, POWER.
+_UNITS_THAT_KNOW_THEIR_DEVICES = ("dmar", "ivhd", "s390-iommu", "iommu-phb")
+
+
+def may_join_group_later(device: PciDevice, machine: Machine) -> bool:
+    """Whether a device is in no IOMMU group only because no driver has probed it yet.
+
+    Which unit (an Arm SMMU, a virtio IOMMU) a device is behind stands in the device tree, IORT or VIOT, and until Linux
+    6.15 the kernel looked there only when a driver probed the device: drivers/base/dd.c, ``really_probe``, through
+    ``of_dma_configure_id`` or ``acpi_dma_configure_id`` (changed by commit bcb81ac6ae3c). Seen with Linux 6.12.
+    """
+    if device.iommu_group is not None or device.driver is not None:
+        return False
+    return any(not unit.name.startswith(_UNITS_THAT_KNOW_THEIR_DEVICES) for unit in machine.units)
 
 
 def leaves_group_free(driver: str | None) -> bool:

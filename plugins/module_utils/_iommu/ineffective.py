@@ -6,6 +6,9 @@ Sources: ``intel_iommu_setup()`` in drivers/iommu/intel/iommu.c, ``parse_amd_iom
 init.c, ``iommu_setup()`` in arch/x86/kernel/pci-dma.c and ``gart_parse_options()`` in amd_gart_64.c there,
 ``setup_irqremap()`` in drivers/iommu/irq_remapping.c, early parameters of drivers/iommu/iommu.c. All compare the
 beginning of each item and pass over what they do not know.
+
+The lists of items hold those of all kernels, past ones and well-known patched ones included: which of them the running
+kernel knows cannot be asked, and a warning that is wrong is worse than one that is missing.
 """
 
 from __future__ import annotations
@@ -27,10 +30,16 @@ class _Reader:
     items: tuple[str, ...]
 
 
-_INTEL_ITEMS = ("on", "off", "igfx_off", "forcedac", "strict", "sp_off", "sm_on", "sm_off", "tboot_noforce")
 _READERS = {
-    # ecs_off and pasid28 until 4.19; intgpu_off in Debian's kernels.
-    "intel_iommu": _Reader("intel_vtd", "Intel VT-d", (*_INTEL_ITEMS, "ecs_off", "pasid28", "intgpu_off")),
+    "intel_iommu": _Reader(
+        "intel_vtd",
+        "Intel VT-d",
+        (
+            *("on", "off", "igfx_off", "forcedac", "strict", "sp_off", "sm_on", "sm_off", "tboot_noforce"),
+            # Until 4.19, until 5.12; in Debian's kernels; in Proxmox VE's.
+            *("ecs_off", "pasid28", "nobounce", "intgpu_off", "relax_rmrr"),
+        ),
+    ),
     "amd_iommu": _Reader(
         "amd_vi",
         "AMD-Vi",
@@ -46,6 +55,7 @@ _READERS = {
             *("off", "force", "noforce", "biomerge", "panic", "nopanic", "merge", "nomerge", "forcesac", "allowdac"),
             *("nodac", "usedac", "soft", "pt", "nopt", "calgary"),
             *("fullflush", "nofullflush", "noagp", "noaperture", "allowed", "memaper", "leak"),
+            *"0123456789",  # the size of a GART IOMMU
         ),
     ),
     "intremap": _Reader(None, "x86", ("on", "off", "nosid", "no_x2apic_optout", "nopost", "posted_msi")),
@@ -62,20 +72,27 @@ _ARCHITECTURES = x86.ARCHITECTURES | arm.ARCHITECTURES | s390.ARCHITECTURES
 _INSTEAD = {
     "intel_iommu": "intel_iommu=on is what switches it on.",
     "amd_iommu": "AMD-Vi is on by itself.",
-    "iommu": "iommu=pt is what chooses identity domains.",
+    "iommu": "iommu=pt is what chooses identity domains; no value of iommu= switches an IOMMU on.",
     "intremap": "intremap=on is what switches interrupt remapping on.",
 }
 
 
-def ineffective(machine: Machine, platform: Platform | None) -> tuple[Blocker, ...]:
+def ineffective(machine: Machine, platform: Platform | None, is_active: bool) -> tuple[Blocker, ...]:
     """A warning for every parameter that does nothing on this host, each once, in the order of the command line.
+
+    Where the IOMMU is active, a parameter for the IOMMU of another vendor is none: in a fleet, all hosts are often
+    given the same ones (``intel_iommu=on amd_iommu=pgtbl_v2``), and nobody waits for its effect here.
 
     :param platform: the kind of IOMMU of the host, or None when it is not known
     """
     if machine.architecture not in _ARCHITECTURES:
         return ()
     on_x86 = machine.architecture in x86.ARCHITECTURES
-    reasons = {parameter.text: _reason(parameter, platform, on_x86) for parameter in machine.command_line.parameters}
+    reasons = {
+        parameter.text: _reason(parameter, platform, on_x86)
+        for parameter in machine.command_line.parameters
+        if not (is_active and platform is not None and _is_for_others(parameter, platform))
+    }
     return tuple(
         Blocker(
             "parameter_without_effect",
@@ -86,6 +103,12 @@ def ineffective(machine: Machine, platform: Platform | None) -> tuple[Blocker, .
         for text, reason in reasons.items()
         if reason is not None
     )
+
+
+def _is_for_others(parameter: Parameter, platform: Platform) -> bool:
+    """Whether a parameter is read by the driver of another vendor's IOMMU only."""
+    reader = _READERS.get(parameter.key)
+    return reader is not None and reader.platform not in (None, platform.code)
 
 
 def _reason(parameter: Parameter, platform: Platform | None, on_x86: bool) -> str | None:
@@ -100,7 +123,7 @@ def _reason(parameter: Parameter, platform: Platform | None, on_x86: bool) -> st
     if not on_x86:
         instead = " iommu.passthrough=1 is what chooses identity domains here." if key == "iommu" else ""
         return f"{key} is for x86 processors.{instead}"
-    if platform is not None and reader.platform not in (None, platform.code):
+    if platform is not None and _is_for_others(parameter, platform):
         return f"{key} is for {reader.platform_name}, and this host has {platform.name}."
     return _unknown_items(parameter, reader)
 

@@ -13,12 +13,15 @@ from typing import Union
 
 Value = Union[int, str, "list[Value]"]
 
+# Deeper lists and longer numbers than any setting has; the interpreter has limits of its own there.
+_MAX_DEPTH = 8
+
 _TOKEN = re.compile(
     r"""
     (?P<skip>[ \t]+|\#[^\r\n]*)
     |(?P<end>[\r\n;])
     |(?P<name>[A-Za-z][A-Za-z0-9_]*)
-    |(?P<number>[-+]?[0-9]+)
+    |(?P<number>[-+]?[0-9]{1,20})
     |\"\"\"(?P<long>.*?)\"\"\"
     |"(?P<double>[^"\r\n]*)"
     |'(?P<single>[^'\r\n]*)'
@@ -89,28 +92,28 @@ class _Parser:
         while self._at < len(self._tokens):
             name = self._expect("name")
             self._expect("mark", "=")
-            found.setdefault(name, self._value())
+            found.setdefault(name, self._value(0))
             self._expect("end")
             self._skip_ends()
         return found
 
-    def _value(self) -> Value:
+    def _value(self, depth: int) -> Value:
         position = self._tokens[min(self._at, len(self._tokens) - 1)][2]
         kind, text = self._take()
         if kind == "number":
             return int(text)
         if kind in ("long", "double", "single"):
             return text
-        if (kind, text) == ("mark", "["):
-            return self._items()
+        if (kind, text) == ("mark", "[") and depth < _MAX_DEPTH:
+            return self._items(depth + 1)
         raise self._error(position)
 
-    def _items(self) -> list[Value]:
+    def _items(self, depth: int) -> list[Value]:
         """What follows ``[``; a comma behind the last item is allowed."""
         items: list[Value] = []
         self._skip_ends()
         while not self._accept("]"):
-            items.append(self._value())
+            items.append(self._value(depth))
             self._skip_ends()
             if not self._accept(","):
                 self._expect("mark", "]")

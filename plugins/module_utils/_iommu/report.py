@@ -15,6 +15,7 @@ from .detect import assess
 from .groups import read_groups
 from .machine import Machine
 from .platform import Blocker, State
+from .verdicts import count
 
 _STATES = {
     State.ACTIVE: "is active",
@@ -61,8 +62,8 @@ def _summary(context: Context, blockers: list[Blocker]) -> str:
     if assessment.state is State.ACTIVE:
         remapping = {True: "on", False: "off", None: "not known"}[assessment.remapping.enabled]
         text = (
-            f"{name} is active: {_counted(len(context.machine.units), 'unit')}, "
-            f"{_counted(len(context.groups), 'group')}, interrupt remapping {remapping}."
+            f"{name} is active: {count(len(context.machine.units), 'unit')}, "
+            f"{count(len(context.groups), 'group')}, interrupt remapping {remapping}."
         )
     errors = _codes(blocker for blocker in blockers if blocker.severity == "error")
     warnings = _codes(blocker for blocker in blockers if blocker.severity != "error")
@@ -73,10 +74,6 @@ def _summary(context: Context, blockers: list[Blocker]) -> str:
     if not blockers:
         text += " Nothing stands against passthrough."
     return text
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _codes(blockers: Iterable[Blocker]) -> str:

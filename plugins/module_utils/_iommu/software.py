@@ -19,7 +19,7 @@ _QEMU_NAMES = {"i686": "i386", "i586": "i386", "i486": "i386", "ppc64le": "ppc64
 QEMU_KVM = "/usr/libexec/qemu-kvm"  # Red Hat's, outside of PATH
 
 _TIMEOUT = 15.0
-_VERSION = re.compile(r"\b(\d+)\.(\d+)(?:\.(\d+))?")
+_VERSION = re.compile(r"\b([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)

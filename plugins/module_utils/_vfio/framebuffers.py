@@ -8,7 +8,6 @@ addresses in it are zero; names and indentation are there.
 
 from __future__ import annotations
 
-from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._pci.address import PciAddress
 from .evidence import EvidenceMissing
@@ -39,13 +38,5 @@ def boot_framebuffers(host: Host) -> dict[PciAddress, str]:
         owner = next((address for _unused, address in reversed(above) if address is not None), None)
         if owner is not None and name.split(".")[0] in _FRAMEBUFFERS:
             found[owner] = name
-        above.append((depth, _function(name)))
+        above.append((depth, PciAddress.from_sysfs(name)))  # a BAR is named after its function
     return found
-
-
-def _function(name: str) -> PciAddress | None:
-    """The PCI function a resource is named after; BARs are, and nothing else with two colons is."""
-    try:
-        return PciAddress.parse(name) if name.count(":") == 2 else None
-    except PassthroughError:
-        return None

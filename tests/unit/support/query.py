@@ -8,6 +8,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ COLLECTIONS = str(Path(next(iter(modules.__path__))).parents[4])
 
 SCRIPT = """
 import importlib, sys
-collections, root, name = sys.argv[1:]
+import json
+collections, root, name, answers = sys.argv[1:]
+answers = json.loads(answers)
 del sys.argv[1:]  # an AnsibleModule takes them for its own
 sys.path.insert(0, collections)
 from ansible.module_utils import basic
@@ -30,23 +33,27 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 basic._ANSIBLE_PROFILE = "legacy"  # Ansible's own wrapper sets it beside the arguments
 
 def runner(argv, timeout, stdin):
-    if argv[0] != "ip":
+    if argv[0] not in answers:
         raise FileNotFoundError(argv[0])
-    return Completed(tuple(argv), 0, "[]", "")
+    return Completed(tuple(argv), 0, answers[argv[0]], "")
 
 glue.Host = lambda: Host(root, runner=runner)
 importlib.import_module("ansible_collections.kvm.passthrough.plugins.modules." + name).main()
 """
 
 
-def run_module(name: str, tree: SysfsTree, /, check: bool = False, **options: Any) -> dict[str, Any]:
+def run_module(
+    name: str, tree: SysfsTree, /, check: bool = False, answers: Mapping[str, str] | None = None, **options: Any
+) -> dict[str, Any]:
     """The result of the module ``name`` on a machine made of ``tree``, without addresses and routes.
+
+    :param answers: what further programs print, by the name they are called by
 
     It has to be one JSON object on standard output, and nothing else anywhere.
     """
     arguments = {**options, "_ansible_check_mode": check, "_ansible_remote_tmp": str(tree.root)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, COLLECTIONS, str(tree.root), name],
+        [sys.executable, "-c", SCRIPT, COLLECTIONS, str(tree.root), name, json.dumps({"ip": "[]", **(answers or {})})],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
         text=True,
@@ -81,4 +88,18 @@ def undocumented(result: dict[str, Any], documentation: dict[str, Any], where: s
         if "contains" in entry:
             for item in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
                 problems += undocumented(item, entry["contains"], f"{where}{name}.")
+    return problems
+
+
+def unreturned(documentation: dict[str, Any], results: Iterable[dict[str, Any]], where: str = "") -> list[str]:
+    """The documented fields, at any depth, that none of some results has."""
+    found = list(results)
+    problems = []
+    for name, entry in documentation.items():
+        values = [result[name] for result in found if name in result]
+        if not values:
+            problems.append(f"{where}{name}")
+        elif "contains" in entry:
+            items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+            problems += unreturned(entry["contains"], [item for item in items if item is not None], f"{where}{name}.")
     return problems

@@ -11,6 +11,7 @@ src/qemu/qemu_namespace.c (the list is what a guest's /dev has), src/security/se
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .. import qemu_conf
@@ -38,6 +39,9 @@ def check_libvirt_daemon(context: Context) -> Section:
     found = []
     for daemon in daemons or ():
         found += _unit_blockers(daemon, context.versions.libvirt)
+    # Distributions install both daemons side by side: as long as one of them can start guests, guests can have devices.
+    if daemons and not all(_stops_guests(daemon) for daemon in daemons):
+        found = [replace(blocker, severity="warning") for blocker in found]
     return Section(
         {
             "libvirt": {
@@ -77,6 +81,16 @@ def _texts(value: Value | None) -> list[str] | None:
     return [str(item) for item in value] if isinstance(value, list) else None
 
 
+def _stops_guests(daemon: Daemon) -> bool:
+    """Whether no guest of a daemon can have a device."""
+    return daemon.hides_devices or _memlock_is_short(daemon)
+
+
+def _memlock_is_short(daemon: Daemon) -> bool:
+    limit = daemon.memlock_limit
+    return not daemon.may_raise_limits and limit is not None and limit <= _MEMLOCK_BESIDES_GUEST
+
+
 def _unit_blockers(daemon: Daemon, libvirt: Version) -> list[Blocker]:
     found = []
     change = f"With systemctl edit {daemon.unit}, set"
@@ -113,14 +127,13 @@ def _unit_blockers(daemon: Daemon, libvirt: Version) -> list[Blocker]:
                 "kvm.passthrough.vfio_devices and use managed='no'.",
             )
         )
-    limit = daemon.memlock_limit
-    if not daemon.may_raise_limits and limit is not None and limit <= _MEMLOCK_BESIDES_GUEST:
+    if _memlock_is_short(daemon):
         found.append(
             Blocker(
                 "daemon_cannot_raise_memlock",
                 "error",
-                f"The unit {daemon.unit} may lock {limit} bytes of memory and, without CAP_SYS_RESOURCE in its "
-                "CapabilityBoundingSet, cannot allow its guests more. A guest with a VFIO device needs all its "
+                f"The unit {daemon.unit} may lock {daemon.memlock_limit} bytes of memory and, without CAP_SYS_RESOURCE "
+                "in its CapabilityBoundingSet, cannot allow its guests more. A guest with a VFIO device needs all its "
                 "memory locked, and 1 GiB besides.",
                 f"{change} CapabilityBoundingSet=CAP_SYS_RESOURCE (which adds it) or LimitMEMLOCK=infinity below "
                 f"[Service], {restart}.",

@@ -64,7 +64,9 @@ def _missing(context: Context, pci: ModuleState, back_ends: dict[str, ModuleStat
                 "warning",
                 f"Whether the running kernel {kernel} has the driver vfio-pci is not known: "
                 f"/lib/modules/{kernel} is not there.",
-                "When the kernel was upgraded or removed since the host was started, reboot the host.",
+                "Look on the host itself: a container has no modules of its own."
+                if context.machine.container is not None
+                else "When the kernel was upgraded or removed since the host was started, reboot the host.",
             )
         ]
     if not pci.available:

@@ -6,25 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..._iommu.machine import Machine
+from ..._iommu.groups import may_join_group_later
 from ..._pci.device import IOMMU_GROUPS, PciDevice, is_vfio_driver
 from .base import Change, Guard, GuardContext, Reason, Severity
 
 # drivers/vfio/group.c, vfio_noiommu_group_alloc(): the group of a device that is in none.
 _NO_GROUP = "vfio-noiommu"
-
-# What the kernel calls units whose devices it knows without asking the firmware about each: VT-d, AMD-Vi, IBM Z, POWER.
-_UNITS_THAT_KNOW_THEIR_DEVICES = ("dmar", "ivhd", "s390-iommu", "iommu-phb")
-
-
-def groups_come_with_drivers(machine: Machine) -> bool:
-    """Whether a device can be without an IOMMU group although an IOMMU covers it, as long as no driver has probed it.
-
-    Which unit (an Arm SMMU, a virtio IOMMU) a device is behind stands in the device tree, IORT or VIOT, and until Linux
-    6.15 the kernel looked there only when a driver probed the device: drivers/base/dd.c, ``really_probe``, through
-    ``of_dma_configure_id`` or ``acpi_dma_configure_id`` (changed by commit bcb81ac6ae3c).
-    """
-    return any(not unit.name.startswith(_UNITS_THAT_KNOW_THEIR_DEVICES) for unit in machine.units)
 
 
 class NoIommu(Guard):
@@ -42,7 +29,7 @@ class NoIommu(Guard):
                     "is on): a guest cannot be given it, and a process that has it can write all of the host's memory.",
                     "kvm.passthrough.iommu_info says why no IOMMU covers it.",
                 )
-        elif device.driver is None and groups_come_with_drivers(context.machine):
+        elif may_join_group_later(device, context.machine):
             yield Reason(
                 f"The IOMMU group of {device.address} is not known before a driver has probed the device.",
                 "Binding it with kvm.passthrough.vfio_devices shows the group; the module takes the binding back when "

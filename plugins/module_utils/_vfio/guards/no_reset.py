@@ -51,17 +51,11 @@ def _resets_alone(device: PciDevice, context: GuardContext) -> bool:
 def _resets_with_its_bus(device: PciDevice, context: GuardContext) -> bool:
     """A bus below a bridge is reset by that bridge, with everything on it; the root bus is not."""
     above = context.host.real_path(device.path).rpartition("/")[0]
-    if not _is_function(above.rpartition("/")[2]):
+    if PciAddress.from_sysfs(above.rpartition("/")[2]) is None:
         return False
-    on_bus = [PciAddress.parse(name) for name in context.host.list_dir(above) if _is_function(name)]
+    names = map(PciAddress.from_sysfs, context.host.list_dir(above))
+    on_bus = [address for address in names if address is not None]
     try:
         return all(address in device.group_members and not context.bus.device(address).is_bridge for address in on_bus)
     except PassthroughError:  # one vanished meanwhile, and with it what was known of the bus
-        return False
-
-
-def _is_function(name: str) -> bool:
-    try:
-        return name.count(":") == 2 and str(PciAddress.parse(name)) == name
-    except PassthroughError:
         return False

@@ -94,9 +94,12 @@ def test_an_smmu_that_serves_no_pci_device(tree: SysfsTree, how: str) -> None:
         with_acpi(tree, bytes(iort))
     else:
         with_device_tree(tree)
-    result = iommu_report(grouped(tree).host())
+    tree.add_smmu().add_group(2).add_device("00:03.0", driver="nvme")  # the group is that of a platform device
+    result = iommu_report(tree.host())
     assert result["state"] == "active"
     assert codes(result) == ["pci_without_iommu"]
+    tree.join_group("00:03.0", 2)
+    assert codes(iommu_report(tree.host())) == []
     assert result["blockers"][0]["severity"] == "error"
     assert ("PCI segment 0000" if how == "acpi" else "/pcie@10000000") in result["blockers"][0]["message"]
 

@@ -16,9 +16,11 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.platform im
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 
-def messages(root: Path, cmdline: str, platform: Platform | None, arch: str = "x86_64") -> list[str]:
+def messages(
+    root: Path, cmdline: str, platform: Platform | None, arch: str = "x86_64", is_active: bool = False
+) -> list[str]:
     tree = SysfsTree(root).write("/proc/sys/kernel/arch", arch).set_cmdline(cmdline)
-    return [blocker.message for blocker in ineffective(Machine(tree.host()), platform)]
+    return [blocker.message for blocker in ineffective(Machine(tree.host()), platform, is_active)]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def messages(root: Path, cmdline: str, platform: Platform | None, arch: str = "x
         ("intel_iommu", IntelVtd(), "needs a value"),
         ("intel-iommu=", IntelVtd(), "needs a value"),
         ("iommu=on", IntelVtd(), "does not know on"),
-        ("iommu=1", AmdVi(), "does not know 1"),
+        ("iommu=enable", AmdVi(), "no value of iommu= switches an IOMMU on"),
         ("iommu=passthrough", AmdVi(), "does not know passthrough. iommu=pt is what"),
         ("intremap=enable", IntelVtd(), "does not know enable"),
         ("iommu.passthrough=pt", IntelVtd(), "takes 0 or 1"),
@@ -56,6 +58,9 @@ def test_what_does_nothing(tmp_path: Path, cmdline: str, platform: Platform | No
     [
         ("intel_iommu=on,sm_on,igfx_off iommu=pt intremap=no_x2apic_optout", IntelVtd()),
         ("intel-iommu=on iommu.passthrough=y iommu.strict=0 nointremap", IntelVtd()),
+        ("intel_iommu=on,relax_rmrr", IntelVtd()),
+        ("intel_iommu=on,nobounce", IntelVtd()),
+        ("iommu=128,memaper=3,noagp", AmdVi()),
         ("amd_iommu=force_isolation,pgtbl_v2 amd_iommu_intr=legacy iommu=soft amd_iommu_dump", AmdVi()),
         ("intel_iommu=on amd_iommu=off", None),
         ("my_intel_iommu=1 root=/dev/iommu quiet console=tty0 iommufd.allow_unsafe_interrupts=1", IntelVtd()),
@@ -71,6 +76,23 @@ def test_arm_knows_none_of_those_of_x86(tmp_path: Path) -> None:
     assert len(found) == 2
     assert "iommu.passthrough=1 is what chooses identity domains here" in found[0]
     assert "for x86 processors" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "platform", "arch"),
+    [
+        ("intel_iommu=on amd_iommu=on", IntelVtd(), "x86_64"),
+        ("intel_iommu=on,sm_on iommu=pt", AmdVi(), "x86_64"),
+        ("intel_iommu=on", ArmSmmu(), "aarch64"),
+    ],
+)
+def test_a_fleet_has_parameters_for_all_its_hosts(tmp_path: Path, cmdline: str, platform: Platform, arch: str) -> None:
+    assert messages(tmp_path, cmdline, platform, arch, is_active=True) == []
+    assert len(messages(tmp_path, cmdline, platform, arch, is_active=False)) == 1
+
+
+def test_an_active_iommu_makes_nothing_of_a_wrong_value(tmp_path: Path) -> None:
+    assert len(messages(tmp_path, "amd_iommu=on iommu=on", AmdVi(), is_active=True)) == 2
 
 
 def test_powerpc_has_an_iommu_parameter_of_its_own(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_of_a_name_that_is_given_twice_the_first_counts() -> None:
     ("text", "line"),
     [
         ("user =", 1),
+        ("user = " + "9" * 5000, 1),
+        ("\nuser = " + "[" * 5000, 2),
         ("user", 1),
         ('user = "qemu', 1),
         ('\nuser = "qemu" group = "kvm"', 2),

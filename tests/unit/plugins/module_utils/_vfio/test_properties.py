@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
@@ -37,7 +37,11 @@ REQUESTS = st.fixed_dictionaries(
 FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.REFUSE, Fault.IGNORE, Fault.LATE]), max_size=1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# An example takes a tenth of a second, and shrinking one takes hundreds; what fails has four steps at the most.
+_NO_SHRINKING = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+
+
+@settings(max_examples=25, deadline=None, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(REQUESTS, FAULTS), min_size=1, max_size=4))
 def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

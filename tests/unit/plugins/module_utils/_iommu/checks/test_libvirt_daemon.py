@@ -81,6 +81,21 @@ def test_hardening(tree: SysfsTree, properties: dict[str, str], code: str | None
         assert "systemctl edit libvirtd.service" in found["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "severities"),
+    [
+        ({}, {"PrivateDevices": "yes"}, ["warning"]),
+        ({"CapabilityBoundingSet": "cap_chown"}, {"ProtectKernelModules": "yes"}, ["warning", "warning"]),
+        ({"CapabilityBoundingSet": "cap_chown"}, {"PrivateDevices": "yes"}, ["error", "error"]),
+    ],
+)
+def test_one_daemon_that_can_start_guests_is_enough(
+    tree: SysfsTree, first: dict[str, str], second: dict[str, str], severities: list[str]
+) -> None:
+    result = answer(tree, f"{shown(Id='virtqemud.service', **first)}\n{shown(**second)}")
+    assert [found["severity"] for found in result["blockers"]] == severities
+
+
 def test_every_unit_is_looked_at(tree: SysfsTree) -> None:
     result = answer(tree, f"{shown(Id='virtqemud.service', PrivateDevices='yes')}\n{shown()}")
     assert [daemon["unit"] for daemon in result["libvirt"]["daemons"]] == ["virtqemud.service", "libvirtd.service"]

@@ -50,6 +50,13 @@ def test_vfio_pci(
     assert codes(result) == ([] if code is None else [code])
 
 
+def test_a_container_has_no_modules_of_its_own(tree: SysfsTree) -> None:
+    shutil.rmtree(active_vtd(tree).path(f"/lib/modules/{tree.kernel}"))
+    assert "reboot" in blocker(report(tree), "kernel_modules_missing")["remedy"]
+    tree.write("/run/.containerenv", "")
+    assert "on the host itself" in blocker(report(tree), "kernel_modules_missing")["remedy"]
+
+
 @pytest.mark.parametrize(
     ("modules", "expected"),
     [
