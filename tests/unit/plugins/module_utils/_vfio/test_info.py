@@ -60,11 +60,11 @@ def tree(tmp_path: Path) -> SysfsTree:
     return tree.add_device("00:07.0", ids="1b36:0010", pci_class=0x010802, driver="nvme", nvme="nvme0", group=7)
 
 
-def report(tree: SysfsTree, devices: Any = None, /, **arguments: Any) -> dict[str, Any]:
+def report(machine: SysfsTree, devices: Any = None, **arguments: Any) -> dict[str, Any]:
     """The report, which has to leave the tree as it was."""
-    before = tree_hash(tree.root)
-    result = devices_report(tree.host(runner=no_network), devices, **arguments)
-    assert tree_hash(tree.root) == before
+    before = tree_hash(machine.root)
+    result = devices_report(machine.host(runner=no_network), devices, **arguments)
+    assert tree_hash(machine.root) == before
     return result
 
 
