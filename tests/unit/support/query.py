@@ -43,7 +43,7 @@ importlib.import_module("ansible_collections.kvm.passthrough.plugins.modules." +
 
 
 def run_module(
-    name: str, tree: SysfsTree, /, check: bool = False, answers: Mapping[str, str] | None = None, **options: Any
+    name: str, machine: SysfsTree, check: bool = False, answers: Mapping[str, str] | None = None, **options: Any
 ) -> dict[str, Any]:
     """The result of the module ``name`` on ``machine``, without addresses and routes.
 
@@ -51,9 +51,10 @@ def run_module(
 
     It has to be one JSON object on standard output, and nothing else anywhere.
     """
-    arguments = {**options, "_ansible_check_mode": check, "_ansible_remote_tmp": str(machine.root)}
+    root = str(machine.root)
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_remote_tmp": root}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, COLLECTIONS, str(machine.root), name, json.dumps({"ip": "[]", **(answers or {})})],
+        [sys.executable, "-c", SCRIPT, COLLECTIONS, root, name, json.dumps({"ip": "[]", **(answers or {})})],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
         text=True,
