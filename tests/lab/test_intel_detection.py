@@ -118,6 +118,30 @@ def test_what_the_kernel_shows_of_devices_is_told(iommu_host: lab.Machine) -> No
     assert refused.result["code"] == "identity_mismatch"
 
 
+def test_a_daemon_that_cannot_do_its_work_is_named(iommu_host: lab.Machine) -> None:
+    ansible = Controller(iommu_host)
+    before = ansible.module("iommu_info").result
+    assert before["versions"]["libvirt"] in iommu_host.ssh("/usr/sbin/libvirtd --version").stdout
+    assert before["versions"]["qemu"] in iommu_host.ssh("qemu-system-x86_64 --version").stdout
+    daemons = {daemon["unit"]: daemon for daemon in before["libvirt"]["daemons"]}
+    assert not daemons["libvirtd.service"]["hides_modules"]
+    assert daemons["libvirtd.service"]["may_raise_limits"]
+
+    for unit in daemons:
+        iommu_host.ssh(
+            f"sudo mkdir -p /etc/systemd/system/{unit}.d && "
+            f"printf '[Service]\\nProtectKernelModules=yes\\nPrivateDevices=yes\\n' | "
+            f"sudo tee /etc/systemd/system/{unit}.d/hardening.conf >/dev/null && sudo systemctl daemon-reload"
+        )
+    iommu_host.ssh("echo 'cgroup_device_acl = [ \"/dev/null\" ]' | sudo tee -a /etc/libvirt/qemu.conf >/dev/null")
+    iommu_host.ssh("echo 'blacklist vfio_pci' | sudo tee /etc/modprobe.d/blacklist.conf >/dev/null")
+
+    found = {blocker["code"]: blocker for blocker in ansible.module("iommu_info").result["blockers"]}
+    assert found["daemon_hides_devices"]["severity"] == "error"
+    assert {"daemon_hides_modules", "device_acl_incomplete", "vfio_pci_blacklisted"} <= set(found)
+    assert "/dev/kvm" in found["device_acl_incomplete"]["message"]
+
+
 def _controller_of(machine: lab.Machine, block_device: str) -> str:
     """The PCI address behind a block device, as the kernel's own path names it."""
     path = machine.ssh(f"readlink -f /sys/class/block/$(basename {block_device})/device").stdout.strip()
