@@ -32,9 +32,10 @@ from .._core.files import FileState
 from .._core.host import Host
 from .._core.plan import RemoveLeftovers, WriteFile
 from .._core.state import Record
-from . import entries, grub, kernel_install
+from . import entries, grub, grub_environment, kernel_install
 from .cmdline import RUNNING_PATH, CommandLine, Parameter, Request, running
 from .efi import variable_evidence
+from .grub_environment import ENVIRONMENT
 from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, arguments, commands
 from .loader import (
@@ -52,12 +53,7 @@ from .words import edited
 NAME = "grub-bls"
 PROGRAM = "grubby"
 ENTRIES = "/boot/loader/entries"
-ENVIRONMENT = "/boot/grub2/grubenv"
 KERNELOPTS = "kernelopts"
-
-# grub-core/lib/envblk.c: a block begins with this line, is filled up with "#", and GRUB writes only within its size.
-_SIGNATURE = b"# GRUB Environment Block\n"
-_BLOCK_SIZE = 1024
 
 # bls_get_val() and expand_val() in GRUB's blscfg.c: of several options lines the first one counts.
 _OPTIONS = re.compile(r"^options[ \t]+(.*)$", re.MULTILINE)
@@ -143,7 +139,7 @@ class Seen:
     def places(self, key: str) -> dict[str, list[str]]:
         """Where the settings have a name, for records."""
         lines = {}
-        kernelopts = _assigned(self.environment).get(KERNELOPTS)
+        kernelopts = grub_environment.variables(self.environment).get(KERNELOPTS)
         if kernelopts is not None:
             lines[ENVIRONMENT] = CommandLine.parse(kernelopts)
         if self.settings.path == kernel_install.SETTINGS:
@@ -231,6 +227,12 @@ class GrubWithEntries:
                 f"No boot entry of this system is in {ENTRIES}" + (f", but others: {others}." if others else "."),
                 "Is /boot mounted, and does grubby --info=ALL list the kernel that runs?",
             )
+        if seen.has_kernelopts and not seen.variables.get(KERNELOPTS, "").strip():
+            raise _not_understood(
+                next(found.path for found in seen.ours if found.has_kernelopts),
+                f"its parameters are ${KERNELOPTS}, which {ENVIRONMENT} does not have",
+                "Run grub2-mkconfig -o /boot/grub2/grub.cfg, which sets it there, and look with grub2-editenv list.",
+            )
         _compare(seen, request)
         if kernels == DEFAULT_KERNEL:
             default = self._default(seen)
@@ -269,7 +271,7 @@ class GrubWithEntries:
                 name, equals, value = command.words[1].value.partition("=")
                 if equals and name in (KERNELOPTS, "tuned_params"):
                     found[name] = value
-        assigned = _assigned(environment)
+        assigned = grub_environment.variables(environment)
         return {**assigned, **found, **{name: assigned[name] for name in (KERNELOPTS,) if name in assigned}}
 
     def _info(self, which: str) -> list[dict[str, str]]:
@@ -305,11 +307,11 @@ class GrubWithEntries:
         """What was seen, with the request met by the settings; the entries have the new value of ``kernelopts``."""
         variables = dict(seen.variables)
         environment = seen.environment
-        is_read = seen.has_kernelopts or KERNELOPTS in _assigned(environment)
+        is_read = seen.has_kernelopts or KERNELOPTS in grub_environment.variables(environment)
         kernelopts = variables.get(KERNELOPTS, "")
         if is_read and request.unmet(CommandLine.parse(kernelopts)):
             variables[KERNELOPTS] = edited(kernelopts, request)
-            environment = _with_variable(seen.environment, KERNELOPTS, variables[KERNELOPTS])
+            environment = grub_environment.with_variable(seen.environment, KERNELOPTS, variables[KERNELOPTS])
         settings = seen.settings
         if settings.path == RUNNING_PATH and not seen.has_kernelopts:
             normal = [found for found in seen.ours if not found.is_rescue] or list(seen.ours)
@@ -338,44 +340,53 @@ class GrubWithEntries:
         return next((found for found in normal if found.kernel == image), normal[-1])
 
     def _actions(self, seen: Seen, after: Seen, request: Request, kernels: str) -> BootPlan:
-        """The writes that lead from one to the other, the settings first."""
+        """The writes that lead from one to the other, the settings first.
+
+        Each write has the records of what it alone changes: when a run is killed between two of them, the next one
+        finds a state that they explain.
+        """
         settings = after.settings
-        is_new = settings is not seen.settings and settings.path == kernel_install.SETTINGS
-        predicted = after
-        if is_new:
-            predicted = replace(after, settings=replace(settings, state=settings.wanted))
-        plan = BootPlan(predicted=predicted.configuration)
-        records: Sequence[Record] | None = _records(seen, predicted, request, kernels)
-        changes: list[tuple[str, FileState, FileState, str]] = []
-        if after.environment != seen.environment:
-            changes.append((ENVIRONMENT, seen.environment, after.environment, f"change {KERNELOPTS} in {ENVIRONMENT}"))
-        defaults_change = False
-        if seen.defaults is not None and after.defaults is not None:
-            for path, wanted in after.defaults.sources.items():
-                if wanted != seen.defaults.sources[path]:
-                    defaults_change = True
-                    changes.append((path, seen.defaults.sources[path], wanted, ""))
-        state = seen.settings.state
-        if is_new:
-            text = ""
-            if state.content is None:
-                origin = seen.settings.path if seen.settings.path != RUNNING_PATH else "the entry in use"
-                text = f"write {kernel_install.SETTINGS}, which was missing, from {origin}, so that new kernels get "
-                text += "the parameters"
-            changes.append((kernel_install.SETTINGS, state, settings.wanted, text))
-        elif defaults_change and state.content is not None:
-            text = f"write {kernel_install.SETTINGS} again, unchanged, for it to stay newer than {grub.DEFAULTS}"
-            changes.append((kernel_install.SETTINGS, state, state, text))
-        for old, new in zip(seen.found, after.found):
-            if old.state != new.state:
-                changes.append((old.path, old.state, new.state, ""))
-        for path, before, wanted, text in changes:
-            text = text or f"change the kernel parameters in {path}"
-            action = WriteFile(path, before, wanted, description=text, records=records)
+        if settings is not seen.settings and settings.path == kernel_install.SETTINGS:
+            settings = replace(settings, state=settings.wanted)
+            after = replace(after, settings=settings)
+        plan = BootPlan(predicted=after.configuration)
+        stage = seen
+
+        def write(path: str, before: FileState, wanted: FileState, reached: Seen, text: str = "") -> None:
+            nonlocal stage
+            action = WriteFile(
+                path,
+                before,
+                wanted,
+                description=text or f"change the kernel parameters in {path}",
+                records=_records(stage, reached, request, kernels),
+            )
             # A file that is restored before /etc/default/grub would be the older one.
             action.regenerates = path == kernel_install.SETTINGS
             plan.add(action)
-            records = ()
+            stage = reached
+
+        if after.environment != seen.environment:
+            reached = replace(stage, environment=after.environment)
+            write(ENVIRONMENT, seen.environment, after.environment, reached, f"change {KERNELOPTS} in {ENVIRONMENT}")
+        before = seen.defaults.sources if seen.defaults else {}
+        sources = after.defaults.sources if after.defaults else {}
+        changed = [path for path in sources if sources[path] != before[path]]
+        for path in changed:
+            write(path, before[path], sources[path], replace(stage, defaults=after.defaults))
+        now = seen.settings.state
+        if settings is not seen.settings or (changed and now.content is not None):
+            text = ""
+            if now.content is None:
+                origin = seen.settings.path if seen.settings.path != RUNNING_PATH else "the entry in use"
+                text = f"write {kernel_install.SETTINGS}, which was missing, from {origin}, so that new kernels get "
+                text += "the parameters"
+            elif settings is seen.settings:
+                text = f"write {kernel_install.SETTINGS} again, unchanged, for it to stay newer than {grub.DEFAULTS}"
+            write(kernel_install.SETTINGS, now, settings.state, replace(stage, settings=settings), text)
+        for old, new in zip(seen.found, after.found):
+            if old.state != new.state:
+                write(old.path, old.state, new.state, replace(stage, found=_with(stage, {old.path: new})))
         return plan
 
 
@@ -421,11 +432,13 @@ def _parsed(text: str, path: str) -> CommandLine:
         raise _not_understood(path, f"GRUB cannot read its parameters {text!r}: {error}") from error
 
 
-def _not_understood(path: str, why: str) -> PassthroughError:
+def _not_understood(
+    path: str, why: str, remedy: str = "Correct it by hand before the next reboot."
+) -> PassthroughError:
     return PassthroughError(
         "boot_entries_not_understood",
         f"{path} cannot be changed safely: {why}.",
-        "Correct it by hand before the next reboot.",
+        remedy,
         path=path,
     )
 
@@ -532,12 +545,6 @@ def _without_variables(options: str) -> CommandLine:
     return replace(line, parameters=tuple(p for p in line.parameters if not p.text.startswith("$")))
 
 
-def _assigned(environment: FileState) -> dict[str, str]:
-    """The variables of an environment block."""
-    pairs = (line.partition("=") for line in environment.text.split("\n") if not line.startswith("#"))
-    return {name: re.sub(r"\\(.)", r"\1", value) for name, equals, value in pairs if equals}
-
-
 def _only(request: Request, keys: Iterable[str]) -> Request:
     """The part of a request that is about these names."""
     wanted = frozenset(keys)
@@ -554,31 +561,8 @@ def _with(seen: Seen, changed: Mapping[str, Found]) -> tuple[Found, ...]:
     return tuple(changed.get(found.path, found) for found in seen.found)
 
 
-def _with_variable(state: FileState, name: str, value: str) -> FileState:
-    """An environment block with a variable set.
-
-    :raises PassthroughError: ``command_line_too_long`` when the block has no room for it
-    """
-    content = state.content or _SIGNATURE + b"#" * (_BLOCK_SIZE - len(_SIGNATURE))
-    escaped = value.replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-    line = name.encode() + b"=" + escaped
-    body = content.rstrip(b"#")
-    pattern = re.compile(rb"^" + name.encode() + rb"=.*$", re.MULTILINE)
-    body = pattern.sub(lambda _unused: line, body) if pattern.search(body) else body + line + b"\n"
-    if len(body) > len(content):
-        raise PassthroughError(
-            "command_line_too_long",
-            f"{ENVIRONMENT} has {len(content)} bytes, and {name} with the new parameters needs {len(body)}.",
-            "Remove parameters that are no longer needed, or give the entries parameters of their own: "
-            "grub2-switch-to-blscfg, or kernels: default for one entry.",
-            path=ENVIRONMENT,
-        )
-    content = body + b"#" * (len(content) - len(body))
-    return FileState(content) if state.content is None else replace(state, content=content)
-
-
 def _records(seen: Seen, after: Seen, request: Request, kernels: str) -> list[Record]:
-    """One record for each name that changes in the settings or, with one entry, in that entry."""
+    """Between two states: one record for each name that changes in the settings or, with one entry, in that entry."""
     records = []
     for key in request.keys:
         before, now = seen.places(key), after.places(key)

@@ -258,8 +258,7 @@ class GrubbyHost:
             if is_all and "$kernelopts" in options.split():
                 continue
             new = _updated(self._expanded(options, ("kernelopts",)), remove, add)
-            changed = re.sub(r"(?m)^options.*$", lambda _unused, new=new: f"options {new}", text)
-            self.write(f"{ENTRIES}/{name}.conf", changed)
+            self.write(f"{ENTRIES}/{name}.conf", text.replace(f"options {options}", f"options {new}"))
 
     def _environment(self) -> dict[str, str]:
         lines = self.read(ENVIRONMENT).split("\n") if self.path(ENVIRONMENT).exists() else []

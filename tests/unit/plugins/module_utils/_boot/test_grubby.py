@@ -402,6 +402,14 @@ def _failing_from(number: int) -> Callable[[Sequence[str]], Completed | None]:
     return answer
 
 
+@pytest.mark.parametrize("kernels", ["all", "default"])
+def test_kernelopts_that_nothing_sets(rhel8: GrubbyHost, kernels: str) -> None:
+    rhel8.write(ENVIRONMENT, "# GRUB Environment Block\n" + "#" * 999)
+    rhel8.write(CONFIG, f'set default_kernelopts="{LINE}"\nblscfg\n')
+    error = refused(rhel8, "boot_entries_not_understood", ["intel_iommu=on"], kernels=kernels)
+    assert "grub2-mkconfig" in str(error)
+
+
 def test_an_environment_block_without_room(rhel8: GrubbyHost) -> None:
     error = refused(rhel8, "command_line_too_long", [f"x={'y' * 1000}"])
     assert ENVIRONMENT in str(error)
