@@ -354,7 +354,8 @@ class GrubWithEntries:
 
         def write(path: str, before: FileState, wanted: FileState, reached: Seen, text: str = "") -> None:
             nonlocal stage
-            action = WriteFile(
+            make = WriteFile if path.startswith("/etc/") else WriteBootFile
+            action = make(
                 path,
                 before,
                 wanted,
@@ -388,6 +389,18 @@ class GrubWithEntries:
             if old.state != new.state:
                 write(old.path, old.state, new.state, replace(stage, found=_with(stage, {old.path: new})))
         return plan
+
+
+class WriteBootFile(WriteFile):
+    """Write a file that GRUB reads at boot; see :func:`.grub.write_back`."""
+
+    def apply(self, host: Host) -> None:
+        super().apply(host)
+        grub.write_back(host, self.target)
+
+    def undo(self, host: Host) -> None:
+        super().undo(host)
+        grub.write_back(host, self.target)
 
 
 def _entry(

@@ -180,6 +180,14 @@ def test_rhel_8_has_its_parameters_in_grubenv(rhel8: GrubbyHost) -> None:
     assert not rhel8.path(SETTINGS).exists()
 
 
+def test_what_grub_reads_is_written_back_for_it(on: GrubbyHost) -> None:
+    on.intercept = _failing_from(2)
+    failed(on, "command_failed", ["intel_iommu=on"])
+    synced = [command[-1] for command in on.commands if command[:2] == ("sync", "-f")]
+    paths = [str(on.path(path)) for path in (RESCUE, OLD, NEW)]
+    assert synced == [*paths, *reversed(paths)]
+
+
 def test_what_an_entry_of_rhel_8_adds_itself_is_taken_away(rhel8: GrubbyHost) -> None:
     path = entry_path(RHEL_8.kernels[0])
     rhel8.write(path, rhel8.read(path).replace("$kernelopts", "$kernelopts intel_iommu=off only.here=1"))
@@ -476,6 +484,9 @@ def test_what_is_missing(on: GrubbyHost, path: str) -> None:
     assert path.rpartition("/")[2] in str(error)
 
 
-def test_zipl_is_not_grub(on: GrubbyHost) -> None:
-    on.write("/sys/firmware/ipl/ipl_type", "ccw\n")
-    assert "zipl" in str(refused(on, "bootloader_unsupported", ["iommu=pt"]))
+@pytest.mark.parametrize(
+    ("path", "name"), [("/sys/firmware/ipl/ipl_type", "zipl"), ("/run/ostree-booted", "rpm-ostree")]
+)
+def test_who_drives_it_is_named_and_refused(on: GrubbyHost, path: str, name: str) -> None:
+    on.write(path, "ccw\n")
+    assert name in str(refused(on, "bootloader_unsupported", ["iommu=pt"]))
