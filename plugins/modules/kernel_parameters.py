@@ -15,9 +15,9 @@ description:
   - Sets and removes parameters of the Linux kernel in the settings of the boot loader, and in every boot entry made
     from them.
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
-    Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), systemd-boot with entries made by C(kernel-install)
-    or written by hand, unified kernel images that C(kernel-install) builds, and C(extlinux.conf), with
-    C(u-boot-update) or written by hand.
+    Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), GRUB 2 with boot loader specification entries and
+    C(grubby) (Fedora and RHEL), systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel
+    images that C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
@@ -49,7 +49,7 @@ options:
       - A value with spaces has to be in double quotes, as in V(dyndbg="file drivers/vfio/* +p").
         Line breaks, control characters, and characters with a meaning to the shell or to GRUB are refused.
       - A name that is set already keeps its place. A new one is added to C(GRUB_CMDLINE_LINUX_DEFAULT), which
-        recovery entries do not have.
+        recovery entries do not have. With boot loader specification entries, it is C(GRUB_CMDLINE_LINUX).
     type: list
     elements: str
     default: []
@@ -67,13 +67,14 @@ options:
       - A name takes that one without proof, for a host that was started by C(kexec) or directly by an emulator, or
         although another one looks active, too. A host that provably boots with another boot loader only is refused
         all the same.
-      - V(grub) is GRUB 2 with C(/etc/default/grub). V(uki) is a unified kernel image that the firmware starts without
-        a boot loader; one that systemd-boot starts belongs to V(systemd-boot). V(extlinux) is U-Boot or Syslinux with
-        C(/boot/extlinux/extlinux.conf).
+      - V(grub) is GRUB 2 with C(/etc/default/grub), and V(grub-bls) GRUB 2 with C(/boot/loader/entries). V(uki) is a
+        unified kernel image that the firmware starts without a boot loader; one that systemd-boot starts belongs to
+        V(systemd-boot). V(extlinux) is U-Boot or Syslinux with C(/boot/extlinux/extlinux.conf).
     type: str
     choices:
       - auto
       - grub
+      - grub-bls
       - systemd-boot
       - uki
       - extlinux
@@ -81,8 +82,8 @@ options:
   kernels:
     description:
       - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
-      - V(default) changes only the entry that is booted by default. Boot loaders whose settings are for all entries
-        refuse it, which all do that this release handles.
+      - V(default) changes only the entry that is booted by default, and no settings, so that the next kernel does not
+        have it. It needs O(bootloader=grub-bls); boot loaders whose settings are for all entries refuse it.
     type: str
     choices:
       - all

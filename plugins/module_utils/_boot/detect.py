@@ -15,6 +15,7 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .extlinux import Extlinux
 from .grub import Grub
+from .grubby import GrubWithEntries
 from .loader import BootLoader, Candidate, Detection
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
 from .unhandled import unhandled_loaders
@@ -23,6 +24,7 @@ AUTO = "auto"
 
 LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "grub": Grub,
+    "grub-bls": GrubWithEntries,
     "systemd-boot": SystemdBoot,
     "uki": UnifiedKernelImage,
     "extlinux": Extlinux,

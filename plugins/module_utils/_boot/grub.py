@@ -36,7 +36,7 @@ from .._core.state import Record
 from .cmdline import CommandLine, Parameter, Request, running
 from .efi import variable_evidence
 from .grub_layout import Layout, find_layout, read_config
-from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries
+from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries, uses_boot_loader_specification
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
 from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
 
@@ -141,7 +141,7 @@ class Grub:
         """A kernel of grub.cfg in /proc/cmdline, where GRUB writes it, and GRUB's EFI variable."""
         evidence = []
         line = running(self._host)
-        image = _boot_image(line)
+        image = boot_image(line)
         if image and image in self._kernels() and not line.named(SYSLINUX_MARK):
             evidence.append(f"/proc/cmdline has BOOT_IMAGE={image}, a kernel of {self.layout.config}")
         return evidence + variable_evidence(self._host, "LoaderInfo", "GRUB")
@@ -149,12 +149,14 @@ class Grub:
     def missing(self) -> list[str]:
         """What generating grub.cfg from the settings needs."""
         missing = [path for path in (self.layout.config, DEFAULTS) if not self._host.exists(path)]
+        if runs_blscfg(self._host):
+            missing.append(f"a {self.layout.config} with entries of its own (it runs blscfg)")
         return missing + ([self.layout.generator] if self._host.which(self.layout.generator) is None else [])
 
     def doubt(self) -> str:
         """What /proc/cmdline says instead."""
         line = running(self._host)
-        image = _boot_image(line)
+        image = boot_image(line)
         if not image:
             return "/proc/cmdline has no BOOT_IMAGE=, which GRUB puts there"
         if line.named(SYSLINUX_MARK):
@@ -170,7 +172,7 @@ class Grub:
         :raises PassthroughError: ``settings_not_evaluated``, ``settings_not_understood``,
             ``boot_entries_not_understood``
         """
-        settings = self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
+        settings = self.settings()
         config = files.observe(self._host, self.layout.config)
         paths = (*settings.sources, self.layout.config)
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
@@ -192,7 +194,7 @@ class Grub:
                 f"If it is to be generated, run {self.layout.refresh} once.",
                 path=self.layout.config,
             )
-        settings = self._edited(seen.settings, request)
+        settings = self.edited(seen.settings, request)
         has_recovery_menu = self._host.exists(RECOVERY_MENU)
         predicted = _predict(seen, settings, request, "recovery" if has_recovery_menu else "single")
         plan = BootPlan(predicted=predicted)
@@ -223,6 +225,13 @@ class Grub:
 
     # -- settings ----------------------------------------------------------------------------------------
 
+    def settings(self) -> Settings:
+        """Read the settings.
+
+        :raises PassthroughError: ``settings_not_evaluated``, ``settings_not_understood``
+        """
+        return self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
+
     def _source_paths(self) -> list[str]:
         paths = [DEFAULTS]
         # Debian's and Ubuntu's generators read them, upstream's and those of most others do not.
@@ -246,7 +255,7 @@ class Grub:
     def _kernels(self) -> set[str]:
         """The kernel files grub.cfg names; empty for a damaged one: that is reported where its entries are read."""
         try:
-            return {_without_device(entry.kernel) for entry in boot_entries(read_config(self._host))}
+            return {without_device(entry.kernel) for entry in boot_entries(read_config(self._host))}
         except GrubSyntaxError:
             return set()
 
@@ -254,8 +263,12 @@ class Grub:
         program = self._host.which(self.layout.generator)
         return program is not None and text.encode() in self._host.read_bytes(program)
 
-    def _edited(self, settings: Settings, request: Request) -> Settings:
-        """The settings with the request met, proved by a shell; the same object when it is met already."""
+    def edited(self, settings: Settings, request: Request, home: str = NORMAL) -> Settings:
+        """The settings with the request met, proved by a shell; the same object when it is met already.
+
+        :param home: the variable that gets new names, :data:`NORMAL` or :data:`EVERY`
+        :raises PassthroughError: ``settings_too_clever``
+        """
         unmet = _unmet(settings, request)
         if not unmet:
             return settings
@@ -264,7 +277,7 @@ class Grub:
             if request.is_met(key, settings.command_line(*NORMAL_ENTRY).named(key)):
                 edit.remove_from_recovery(key, request)
             else:
-                edit.meet(key, request, EVERY if settings.command_line(EVERY).named(key) else NORMAL)
+                edit.meet(key, request, EVERY if settings.command_line(EVERY).named(key) else home)
         sources = edit.sources()
         try:
             edited = self._settings(sources)
@@ -299,14 +312,23 @@ class Grub:
         )
 
 
-def _boot_image(line: CommandLine) -> str | None:
+def runs_blscfg(host: Host) -> bool:
+    """Whether grub.cfg takes its entries from /boot/loader/entries; a damaged one is reported where it is read."""
+    try:
+        return uses_boot_loader_specification(read_config(host))
+    except GrubSyntaxError:
+        return False
+
+
+def boot_image(line: CommandLine) -> str | None:
     """The kernel file GRUB says it loaded, without the device it may name before it: ``(hd0,gpt2)/vmlinuz``."""
     for parameter in line.named("BOOT_IMAGE"):
-        return _without_device(parameter.value or "")
+        return without_device(parameter.value or "")
     return None
 
 
-def _without_device(path: str) -> str:
+def without_device(path: str) -> str:
+    """A path as GRUB names it, without the device before it."""
     return path.partition(")")[2] if path.startswith("(") else path
 
 
@@ -477,12 +499,12 @@ class GenerateConfig(Action):
             with contextlib.suppress(PassthroughError):  # the first error is the one to tell
                 self.partial = files.observe(host, self.target) == wanted  # only the last flush failed
             raise
-        _write_back(host, self.target)
+        write_back(host, self.target)
 
     def undo(self, host: Host) -> None:
         if self._former is not None:
             files.put(host, self.target, self._former)
-            _write_back(host, self.target)
+            write_back(host, self.target)
 
     def _generate(self, host: Host) -> bytes:
         """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
@@ -526,7 +548,7 @@ class GenerateConfig(Action):
             )
 
 
-def _write_back(host: Host, path: str) -> None:
+def write_back(host: Host, path: str) -> None:
     """Have the file system of a file that was just renamed write its journal's content to where it belongs.
 
     GRUB's drivers replay no journal. After an fsync the rename may be in the journal only, for half a minute or so;

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .._core.host import Host
-from .grub_layout import find_layout, read_config
-from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,6 @@ def _transactional_update(host: Host) -> list[str]:
     return []
 
 
-def _grub_with_entries(host: Host) -> list[str]:
-    try:
-        if uses_boot_loader_specification(read_config(host)):
-            return [f"{find_layout(host).config} runs blscfg"]
-    except GrubSyntaxError:
-        pass  # a damaged grub.cfg is reported where it is read for its entries
-    return []
-
-
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki", "extlinux"), _ostree),
     ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
@@ -74,7 +63,6 @@ _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...
         ("grub", "grub-bls", "systemd-boot", "uki"),
         _transactional_update,
     ),
-    ("grub-bls", "GRUB with boot loader specification entries", ("grub",), _grub_with_entries),
 )
 
 

@@ -68,7 +68,6 @@ def test_a_grub_cfg_alone_proves_nothing(on: GrubHost, cmdline: str) -> None:
         ("/run/ostree-booted", b"", "ostree"),
         ("/etc/kernel/proxmox-boot-uuids", b"1234-ABCD\n", "proxmox-boot-tool"),
         ("/sys/firmware/ipl/ipl_type", b"ccw\n", "zipl"),
-        (CONFIG, b"insmod blscfg\nblscfg\n", "boot loader specification"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["auto", "grub"])
@@ -81,6 +80,16 @@ def test_a_loader_that_drives_grub_is_named_and_refused(
     assert name in str(error)
     assert error.as_result()["found"]
     assert error.as_result()["evidence"]
+
+
+@pytest.mark.parametrize(("wanted", "code"), [("auto", "bootloader_unsupported"), ("grub", "bootloader_incomplete")])
+def test_a_grub_cfg_without_entries_of_its_own_is_not_generated_from_settings(
+    on: GrubHost, wanted: str, code: str
+) -> None:
+    on.write(CONFIG, "insmod blscfg\nblscfg\n")
+    error = refused(on, wanted)
+    assert error.code == code
+    assert "it runs blscfg" in str(error)
 
 
 OTHERS = {

@@ -12,8 +12,9 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
-from ansible_collections.kvm.passthrough.tests.unit.support import extlinux, systemd_boot
+from ansible_collections.kvm.passthrough.tests.unit.support import extlinux, grubby, systemd_boot
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import ExtlinuxHost
+from ansible_collections.kvm.passthrough.tests.unit.support.grubby import RHEL_8, GrubbyHost
 from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, bad_outcomes, errors, points
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import KERNELS, SystemdBootHost
 
@@ -50,6 +51,14 @@ CASES = {
         lambda root: ExtlinuxHost(root, files={extlinux.CONFIG: extlinux.BY_HAND}),
         run("intel_iommu=on"),
         (extlinux.CONFIG,),
+    ),
+    "entries of GRUB": Case(
+        lambda root: GrubbyHost(root, settings=None),
+        run("intel_iommu=on", "iommu=pt"),
+        (grubby.DEFAULTS, *map(grubby.entry_path, grubby.RHEL_9.kernels)),
+    ),
+    "kernelopts of RHEL 8": Case(
+        lambda root: GrubbyHost(root, RHEL_8), run("intel_iommu=on"), (grubby.ENVIRONMENT, grubby.DEFAULTS)
     ),
 }
 
