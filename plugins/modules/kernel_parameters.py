@@ -285,6 +285,15 @@ problems:
     remedy:
       description: What to do about it.
       type: str
+    toml:
+      description:
+        - With the code V(parameters_belong_to_image), the line for a file in C(/usr/lib/bootc/kargs.d) of the image.
+        - Empty when there is only something to remove.
+      type: str
+    remove:
+      description: With that code, the parameters the image or the host must no longer have.
+      type: list
+      elements: str
   sample:
     - code: invalid_parameter
       message: >-

@@ -492,12 +492,12 @@ class GenerateConfig(Action):
             with contextlib.suppress(PassthroughError):  # the first error is the one to tell
                 self.partial = files.observe(host, self.target) == wanted  # only the last flush failed
             raise
-        _write_back(host, self.target)
+        write_back(host, self.target)
 
     def undo(self, host: Host) -> None:
         if self._former is not None:
             files.put(host, self.target, self._former)
-            _write_back(host, self.target)
+            write_back(host, self.target)
 
     def _generate(self, host: Host) -> bytes:
         """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
@@ -541,7 +541,7 @@ class GenerateConfig(Action):
             )
 
 
-def _write_back(host: Host, path: str) -> None:
+def write_back(host: Host, path: str) -> None:
     """Have the file system of a file that was just renamed write its journal's content to where it belongs.
 
     GRUB's drivers replay no journal. After an fsync the rename may be in the journal only, for half a minute or so;

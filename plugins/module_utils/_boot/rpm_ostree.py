@@ -34,8 +34,9 @@ from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, ch
 
 NAME = "rpm-ostree"
 PROGRAM = "rpm-ostree"
-# Staging checks out a whole system.
+# Staging checks out a whole system; looking has to start the daemon at most.
 TIMEOUT = 1200.0
+LOOK_TIMEOUT = 120.0
 # GLib converts what it prints and reads by the locale, and in "C" that is ASCII.
 COMMAND = ("env", "LC_ALL=C.UTF-8", PROGRAM)
 # rpmostreed_sysroot_prep_for_txn() in rpmostreed-sysroot.cxx
@@ -285,8 +286,9 @@ def _run(host: Host, *arguments: str) -> str:
 
     :raises PassthroughError: ``transaction_in_progress``, ``command_failed``, ``command_timeout``
     """
+    timeout = LOOK_TIMEOUT if arguments in (("status", "--json"), ("kargs",)) else TIMEOUT
     try:
-        return host.run([*COMMAND, *arguments], timeout=TIMEOUT).stdout
+        return host.run([*COMMAND, *arguments], timeout=timeout).stdout
     except PassthroughError as error:
         if error.code == "command_failed" and BUSY in str(error):
             raise _busy(str(error)) from error

@@ -27,7 +27,7 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .cmdline import Request
 from .efi import variable_evidence
-from .grub import GENERATOR_TIMEOUT, GenerateConfig, Grub, Seen
+from .grub import GENERATOR_TIMEOUT, GenerateConfig, Grub, Seen, write_back
 from .grub_layout import Layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 from .loader import Configuration
@@ -119,6 +119,7 @@ class MakeSnapshot(GenerateConfig):
         self.inspect(host.read_text(config))
         if host.which(self._layout.checker):
             host.run([self._layout.checker, host.path(config)], timeout=120.0)
+        write_back(host, config)
 
     def undo(self, host: Host) -> None:
         now = default_snapshot(host)
@@ -127,6 +128,7 @@ class MakeSnapshot(GenerateConfig):
         if self._made and now != self._made:
             raise _waits(now, self._snapshot)
         host.run([PROGRAM, "rollback", self._snapshot], timeout=GENERATOR_TIMEOUT)
+        write_back(host, SNAPSHOTS)
 
 
 def installed(host: Host) -> list[str]:
