@@ -17,7 +17,11 @@ description:
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
     Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), GRUB 2 with boot loader specification entries and
     C(grubby) (Fedora and RHEL), systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel
-    images that C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
+    images that C(kernel-install) builds, C(extlinux.conf), with C(u-boot-update) or written by hand, and the image-based
+    systems with C(rpm-ostree) (Fedora CoreOS, Silverblue, IoT, RHEL for Edge) and with C(transactional-update) and
+    GRUB 2 (openSUSE MicroOS, SLE Micro).
+    On a host with C(bootc) and without C(rpm-ostree) parameters belong to the image; there it fails with the text to
+    put into it, unless the host has what is wanted.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
@@ -69,7 +73,9 @@ options:
         all the same.
       - V(grub) is GRUB 2 with C(/etc/default/grub), and V(grub-bls) GRUB 2 with C(/boot/loader/entries). V(uki) is a
         unified kernel image that the firmware starts without a boot loader; one that systemd-boot starts belongs to
-        V(systemd-boot). V(extlinux) is U-Boot or Syslinux with C(/boot/extlinux/extlinux.conf).
+        V(systemd-boot). V(extlinux) is U-Boot or Syslinux with C(/boot/extlinux/extlinux.conf). V(rpm-ostree), V(bootc)
+        and V(transactional-update) drive a boot loader of their own choice, and are meant where they are in use,
+        whichever that is.
     type: str
     choices:
       - auto
@@ -78,6 +84,9 @@ options:
       - systemd-boot
       - uki
       - extlinux
+      - rpm-ostree
+      - bootc
+      - transactional-update
     default: auto
   kernels:
     description:
@@ -189,7 +198,7 @@ entries:
           description: Its title in the menu.
           type: str
         kernel:
-          description: The kernel file, as the boot loader names it.
+          description: The kernel file, as the boot loader names it. Empty for a deployment that is only staged.
           type: str
         command_line:
           description: What the kernel is handed.
@@ -204,8 +213,8 @@ entries:
         in_place:
           description:
             - Whether it is changed itself, because it was written by hand and nothing generates it.
-            - What is neither generated nor changed in place belongs to another system, or stands in a file that must
-              not be edited, and is left alone.
+            - What is neither generated nor changed in place belongs to another system, to an earlier deployment that
+              is kept to go back to, or stands in a file that must not be edited, and is left alone.
           type: bool
     after:
       description:
@@ -279,6 +288,15 @@ problems:
     remedy:
       description: What to do about it.
       type: str
+    toml:
+      description:
+        - With the code V(parameters_belong_to_image), the line for a file in C(/usr/lib/bootc/kargs.d) of the image.
+        - Empty when there is only something to remove.
+      type: str
+    remove:
+      description: With that code, the parameters the image or the host must no longer have.
+      type: list
+      elements: str
   sample:
     - code: invalid_parameter
       message: >-

@@ -13,11 +13,14 @@ from typing import Any, Callable
 from .._core.container import container, container_image
 from .._core.errors import PassthroughError
 from .._core.host import Host
+from .bootc import Bootc
 from .extlinux import Extlinux
 from .grub import Grub
 from .grubby import GrubWithEntries
 from .loader import BootLoader, Candidate, Detection
+from .rpm_ostree import RpmOstree
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
+from .transactional_update import TransactionalUpdate
 from .unhandled import unhandled_loaders
 
 AUTO = "auto"
@@ -28,6 +31,9 @@ LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "systemd-boot": SystemdBoot,
     "uki": UnifiedKernelImage,
     "extlinux": Extlinux,
+    "rpm-ostree": RpmOstree,
+    "bootc": Bootc,
+    "transactional-update": TransactionalUpdate,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

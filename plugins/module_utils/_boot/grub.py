@@ -173,8 +173,9 @@ class Grub:
             ``boot_entries_not_understood``
         """
         settings = self.settings()
-        config = files.observe(self._host, self.layout.config)
-        paths = (*settings.sources, self.layout.config)
+        config_path = self._config()
+        config = files.observe(self._host, config_path)
+        paths = (*settings.sources, config_path)
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
         return Seen(settings, config, tuple(_read_entries(config.text, self.layout)), leftovers)
 
@@ -199,7 +200,7 @@ class Grub:
         predicted = _predict(seen, settings, request, "recovery" if has_recovery_menu else "single")
         plan = BootPlan(predicted=predicted)
         records: Sequence[Record] | None = [
-            Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": NAME})
+            Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": self.name})
             for key in request.keys
             if seen.settings.places(key) != settings.places(key)
         ]
@@ -217,11 +218,25 @@ class Grub:
                 )
                 records = ()  # all of them are noted before the first file is written
         if plan.changed or _stale(seen.configuration.entries, predicted, request):
-            plan.add(GenerateConfig(self.layout, seen.configuration.entries, predicted, request))
+            plan.add(self._generation(seen, predicted, request, plan.changed))
         written = {action.target for action in plan.actions}
-        files.require_writable(self._host, sorted(written))
+        files.require_writable(self._host, sorted(self._replaced(written)))
         plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
+
+    # -- what another way of generating has of its own ---------------------------------------------------
+
+    def _config(self) -> str:
+        """The grub.cfg that is read at the next boot, as a path of the running system."""
+        return self.layout.config
+
+    def _generation(self, seen: Seen, predicted: Configuration, request: Request, has_edits: bool) -> GenerateConfig:
+        """The action that generates grub.cfg, after edits of the settings or without any."""
+        return GenerateConfig(self.layout, seen.configuration.entries, predicted, request)
+
+    def _replaced(self, targets: set[str]) -> set[str]:
+        """Those of the targets that are files of the running system."""
+        return targets
 
     # -- settings ----------------------------------------------------------------------------------------
 
@@ -477,7 +492,7 @@ class GenerateConfig(Action):
             content = self._generate(host)
             if files.observe(host, self.target) == former:
                 break
-        self._inspect(content.decode("utf-8", "surrogateescape"))
+        self.inspect(content.decode("utf-8", "surrogateescape"))
 
         def validate(path: str) -> None:
             if host.which(self._layout.checker):
@@ -523,7 +538,7 @@ class GenerateConfig(Action):
                 )
             return host.read_bytes(output)
 
-    def _inspect(self, text: str) -> None:
+    def inspect(self, text: str) -> None:
         """See that what was generated boots something, with what is wanted.
 
         :raises PassthroughError: ``boot_entries_not_understood``, ``boot_entries_missing``, ``boot_entries_wrong``

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Boot loaders this collection knows when it sees them, but does not configure: refused by name, with their evidence.
 
-Many of them drive another one (rpm-ostree writes GRUB's or systemd-boot's entries), whose own traces are then there,
+Many of them drive another one (OSTree writes GRUB's or systemd-boot's entries), whose own traces are then there,
 too; ``drives`` names those.
 """
 
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .._core.host import Host
+from . import bootc, ostree, rpm_ostree
+from .cmdline import running
+from .transactional_update import driven_by_sdbootutil
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,15 @@ def unhandled_loaders(host: Host) -> list[UnhandledLoader]:
 
 
 def _ostree(host: Host) -> list[str]:
-    return _present(host, "/run/ostree-booted")
+    if host.which(rpm_ostree.PROGRAM) or host.which(bootc.PROGRAM):
+        return []
+    return ostree.present(host, ostree.BOOTED)
+
+
+def _composefs(host: Host) -> list[str]:
+    if not host.which(bootc.PROGRAM) or host.exists(ostree.BOOTED):
+        return []
+    return [f"/proc/cmdline has {parameter}" for parameter in running(host).named("composefs")]
 
 
 def _proxmox(host: Host) -> list[str]:
@@ -44,35 +55,18 @@ def _proxmox(host: Host) -> list[str]:
 
 
 def _zipl(host: Host) -> list[str]:
-    return _present(host, "/sys/firmware/ipl/ipl_type")
-
-
-def _transactional_update(host: Host) -> list[str]:
-    if host.which("transactional-update") and _root_is_read_only(host):
-        return ["it is installed, and the root file system is read-only"]
-    return []
+    return ostree.present(host, "/sys/firmware/ipl/ipl_type")
 
 
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
-    ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki", "extlinux"), _ostree),
+    ("ostree", "OSTree without rpm-ostree or bootc", tuple(ostree.DRIVEN), _ostree),
+    ("bootc-composefs", "bootc with its composefs backend", tuple(ostree.DRIVEN), _composefs),
     ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
     ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
     (
-        "transactional-update",
-        "transactional-update",
+        "sdbootutil",
+        "transactional-update with entries by sdbootutil (systemd-boot or GRUB)",
         ("grub", "grub-bls", "systemd-boot", "uki"),
-        _transactional_update,
+        driven_by_sdbootutil,
     ),
 )
-
-
-def _present(host: Host, path: str) -> list[str]:
-    return [f"{path} is there"] if host.exists(path) else []
-
-
-def _root_is_read_only(host: Host) -> bool:
-    for line in (host.attribute("/proc/self/mounts") or "").splitlines():
-        fields = line.split()
-        if len(fields) > 3 and fields[1] == "/":
-            return "ro" in fields[3].split(",")
-    return False
