@@ -17,9 +17,9 @@ description:
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
     Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), GRUB 2 with boot loader specification entries and
     C(grubby) (Fedora and RHEL), systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel
-    images that C(kernel-install) builds, C(extlinux.conf), with C(u-boot-update) or written by hand, and the image-based
-    systems with C(rpm-ostree) (Fedora CoreOS, Silverblue, IoT, RHEL for Edge) and with C(transactional-update) and
-    GRUB 2 (openSUSE MicroOS, SLE Micro).
+    images that C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
+  - It also handles the image-based systems with C(rpm-ostree) (Fedora CoreOS, Silverblue, IoT, RHEL for Edge) and with
+    C(transactional-update) and GRUB 2 (openSUSE MicroOS, SLE Micro).
     On a host with C(bootc) and without C(rpm-ostree) parameters belong to the image; there it fails with the text to
     put into it, unless the host has what is wanted.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing

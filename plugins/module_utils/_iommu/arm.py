@@ -163,10 +163,14 @@ class ArmSmmu(Platform):
         unwanted: list[str] = []
         for key, items in unwanted_items.items():
             found = line.named(key)
-            guilty = [parameter.text for parameter in found if items.intersection(_names(parameters.items(parameter)))]
+            if key == "module_blacklist":
+                found = found[-1:]  # the last one counts
+            elif key == "modprobe.blacklist":
+                items |= _dashed(items)  # modprobe takes a dash for an underscore; the kernel does not
+            guilty = [parameter.text for parameter in found if items.intersection(parameters.items(parameter))]
             if guilty:
                 texts += guilty
-                to_set, to_remove = parameters.without_items(found, items | _dashed(items))
+                to_set, to_remove = parameters.without_items(found, items)
                 recommended += to_set
                 unwanted += to_remove
         if not texts:
@@ -301,11 +305,6 @@ def _is_unloaded_module(machine: Machine, driver: _Driver) -> bool:
         and config.get(driver.option) == "m"
         and not machine.host.is_dir(f"/sys/module/{driver.module}")
     )
-
-
-def _names(items: list[str]) -> set[str]:
-    """Names of modules as the kernel compares them: with underscores."""
-    return {item.replace("-", "_") for item in items}
 
 
 def _dashed(items: frozenset[str]) -> frozenset[str]:

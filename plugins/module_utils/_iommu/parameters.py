@@ -102,19 +102,16 @@ def identity(line: CommandLine, on_x86: bool) -> Switch:
 
 
 def strict(line: CommandLine) -> Switch:
-    """Whether a mapping is taken back at once: ``iommu.strict=``; older spellings can only switch it on.
+    """Whether a mapping is taken back at once: the last ``iommu.strict=``, unless an older spelling switches it on.
 
-    ``iommu_dma_setup()`` in drivers/iommu/iommu.c; ``intel_iommu=strict`` and ``amd_iommu=fullflush`` call
-    ``iommu_set_dma_strict()``.
+    ``iommu.strict=`` is an early parameter (``iommu_dma_setup()`` in drivers/iommu/iommu.c). ``intel_iommu=strict`` and
+    ``amd_iommu=fullflush`` are none: wherever they stand, they are read after it, and call ``iommu_set_dma_strict()``.
     """
-    older = {"intel_iommu": "strict", "amd_iommu": "fullflush"}
-    found: list[tuple[Parameter, bool]] = []
-    for parameter in line.parameters:
-        if parameter.key == "iommu.strict":
-            value = boolean(parameter.value)
-            found += [] if value is None else [(parameter, value)]
-        elif parameter.key in older and any(item.startswith(older[parameter.key]) for item in items(parameter)):
-            found.append((parameter, True))
+    values = [(parameter, boolean(parameter.value)) for parameter in line.named("iommu.strict")]
+    found = [(parameter, value) for parameter, value in values if value is not None]
+    for key, word in (("intel_iommu", "strict"), ("amd_iommu", "fullflush")):
+        older = [parameter for parameter in line.named(key) if any(item.startswith(word) for item in items(parameter))]
+        found += [(parameter, True) for parameter in older]
     return _last(found)
 
 

@@ -31,7 +31,6 @@ ROOT = "domainoverrides.rng"
 
 _RNG = "http://relaxng.org/ns/structure/1.0"
 _DATATYPES = "http://www.w3.org/2001/XMLSchema-datatypes"
-_ANNOTATION = "{http://relaxng.org/ns/compatibility/annotations/1.0}"
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,12 @@ class Network:
         except PassthroughError as error:
             raise EvidenceMissing(f"addresses and routes cannot be listed ({error})") from error
         try:
-            return list(json.loads(printed or "[]"))
-        except ValueError as error:
-            raise EvidenceMissing(f"the output of 'ip -j {' '.join(arguments)}' is no JSON") from error
+            listed = json.loads(printed or "[]")
+        except ValueError:
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+            raise EvidenceMissing(f"the output of 'ip -j {' '.join(arguments)}' is no list in JSON")
+        return listed
 
     @cached_property
     def _ssh_address(self) -> str | None:

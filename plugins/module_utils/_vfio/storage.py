@@ -143,8 +143,7 @@ class Storage:
         if text is None:
             raise EvidenceMissing(f"{SWAPS} cannot be read")
         for line in text.splitlines()[1:]:
-            path = _unescape(line.split()[0])
-            name = self._block_name(path)
+            name = self._block_name(_unescape(line.partition(" ")[0].partition("\t")[0]))
             if name is not None:  # else a swap file: its file system is mounted
                 yield name, "swap space"
 

@@ -108,7 +108,7 @@ def _differences(context: Context) -> list[Blocker]:
                 "warning",
                 f"The boot loader's settings are to start kernels {_change(there, wanted)}, but its entries do not: "
                 "they were not made again since the settings were changed.",
-                "Run kvm.passthrough.kernel_parameters, which makes them again, or update-grub.",
+                "Run kvm.passthrough.kernel_parameters, which makes them again, or what the distribution has for that.",
             )
         )
     runs, will_run = differing(context.machine.command_line, configured.entry)

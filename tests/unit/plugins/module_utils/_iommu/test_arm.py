@@ -125,11 +125,20 @@ def test_an_smmu_that_serves_no_pci_device(tree: SysfsTree, how: str) -> None:
         ),
         ("module_blacklist=arm_smmu_v3", BUILT_IN, "unknown", [], []),
         (
-            "module_blacklist=arm-smmu-v3",
+            "module_blacklist=nouveau module_blacklist=arm_smmu_v3",
             "CONFIG_ARM_SMMU_V3=m\n",
             "disabled_by_parameter",
             [],
-            ["module_blacklist=arm-smmu-v3"],
+            ["module_blacklist=arm_smmu_v3"],
+        ),
+        ("module_blacklist=arm-smmu-v3", "CONFIG_ARM_SMMU_V3=m\n", "unknown", [], []),
+        ("module_blacklist=arm_smmu_v3 module_blacklist=x", "CONFIG_ARM_SMMU_V3=m\n", "unknown", [], []),
+        (
+            "modprobe.blacklist=arm-smmu-v3",
+            "CONFIG_ARM_SMMU_V3=m\n",
+            "disabled_by_parameter",
+            [],
+            ["modprobe.blacklist=arm-smmu-v3"],
         ),
         (
             "modprobe.blacklist=nouveau,arm_smmu_v3",

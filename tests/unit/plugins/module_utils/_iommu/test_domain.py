@@ -41,6 +41,8 @@ def machine(root: Path, cmdline: str, config: str | None, arch: str = "x86_64") 
         ("iommu.strict=1", LAZY, "DMA"),
         ("iommu.strict=0", STRICT, "DMA-FQ"),
         ("intel_iommu=on,strict", LAZY, "DMA"),
+        ("amd_iommu=fullflush iommu.strict=0", LAZY, "DMA"),
+        ("iommu.strict=1 iommu.strict=0", STRICT, "DMA-FQ"),
         ("amd_iommu=fullflush", LAZY, "DMA"),
         ("iommu.passthrough=off", None, None),
         ("iommu.passthrough=off iommu.strict=on", None, "DMA"),

@@ -68,6 +68,7 @@ def test_a_daemon_as_distributions_ship_it(tree: SysfsTree) -> None:
         ({"CapabilityBoundingSet": "cap_chown", "LimitMEMLOCK": "1073741825"}, None, ""),
         ({"CapabilityBoundingSet": "cap_chown", "LimitMEMLOCK": "infinity"}, None, ""),
         ({"CapabilityBoundingSet": "cap_chown", "LimitMEMLOCK": str(2**64 - 1)}, None, ""),
+        ({"CapabilityBoundingSet": "cap_chown", "LimitMEMLOCK": "\u00b2"}, None, ""),
         ({"LoadState": "masked", "PrivateDevices": "yes"}, None, ""),
         ({"Id": "something.service", "PrivateDevices": "yes"}, None, ""),
     ],

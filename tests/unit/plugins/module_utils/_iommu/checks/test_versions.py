@@ -44,7 +44,9 @@ def test_red_hats_qemu_is_outside_of_the_path(tree: SysfsTree) -> None:
     }
 
 
-@pytest.mark.parametrize("answer", ["no number\n", 1, HANGS, PermissionError(13, "Permission denied")])
+@pytest.mark.parametrize(
+    "answer", ["no number\n", "9" * 5000 + ".1\n", 1, HANGS, PermissionError(13, "Permission denied")]
+)
 def test_what_does_not_say_its_version(tree: SysfsTree, answer: str | int | Exception) -> None:
     install(active_vtd(tree), "/usr/bin/virsh", "/usr/bin/qemu-system-x86_64")
     result = report(tree, tree.host(runner=answering({"virsh": answer, "qemu-system-x86_64": answer})))

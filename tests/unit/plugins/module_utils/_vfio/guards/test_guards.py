@@ -338,6 +338,11 @@ def test_many_mount_points_are_not_all_listed(machine: Machine) -> None:
     assert "mounted at /, /srv, /home and 1 more" in machine.only(DISK, "boot_disk")
 
 
+def test_lines_of_swaps_that_are_none(machine: Machine) -> None:
+    machine.tree.write("/proc/swaps", "Filename\n\n\t\n/dev/nvme0n1 partition\n")
+    assert "swap space" in machine.only(DISK, "boot_disk")
+
+
 @pytest.mark.parametrize("missing", ["/proc/self/mountinfo", "/proc/swaps"])
 def test_unreadable_storage_evidence(machine: Machine, missing: str) -> None:
     machine.tree.path(missing).unlink()
@@ -433,8 +438,9 @@ def test_a_pf_answers_for_its_vfs(machine: Machine) -> None:
     assert machine.findings("0000:05:10.0") == []
 
 
-def test_unreadable_network_evidence(machine: Machine) -> None:
-    machine.run = lambda argv, timeout, stdin: Completed(tuple(argv), 0, "no JSON", "")  # type: ignore[method-assign]
+@pytest.mark.parametrize("printed", ["no JSON", "5", "[1]", '{"ifname": "eth0"}'])
+def test_unreadable_network_evidence(machine: Machine, printed: str) -> None:
+    machine.run = lambda argv, timeout, stdin: Completed(tuple(argv), 0, printed, "")  # type: ignore[method-assign]
     assert machine.unknown(NIC) == ["management_network"]
     assert machine.findings(DISK) == []  # has no interface, so nothing has to be known
 
