@@ -16,8 +16,8 @@ description:
     from them.
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
     Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), systemd-boot with entries made by C(kernel-install)
-    or written by hand, unified kernel images that C(kernel-install) builds, and C(extlinux.conf), with
-    C(u-boot-update) or written by hand.
+    or written by hand, unified kernel images that C(kernel-install) builds, C(extlinux.conf), with
+    C(u-boot-update) or written by hand, and C(proxmox-boot-tool) with systemd-boot or GRUB.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
@@ -69,7 +69,8 @@ options:
         all the same.
       - V(grub) is GRUB 2 with C(/etc/default/grub). V(uki) is a unified kernel image that the firmware starts without
         a boot loader; one that systemd-boot starts belongs to V(systemd-boot). V(extlinux) is U-Boot or Syslinux with
-        C(/boot/extlinux/extlinux.conf).
+        C(/boot/extlinux/extlinux.conf). V(proxmox-boot-tool) is the tool of Proxmox VE that keeps several EFI system
+        partitions in step; a Proxmox VE host without it has V(grub).
     type: str
     choices:
       - auto
@@ -77,6 +78,7 @@ options:
       - systemd-boot
       - uki
       - extlinux
+      - proxmox-boot-tool
     default: auto
   kernels:
     description:

@@ -16,6 +16,7 @@ from .._core.host import Host
 from .extlinux import Extlinux
 from .grub import Grub
 from .loader import BootLoader, Candidate, Detection
+from .proxmox import ProxmoxBootTool
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
 from .unhandled import unhandled_loaders
 
@@ -26,6 +27,7 @@ LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "systemd-boot": SystemdBoot,
     "uki": UnifiedKernelImage,
     "extlinux": Extlinux,
+    "proxmox-boot-tool": ProxmoxBootTool,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

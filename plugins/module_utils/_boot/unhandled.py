@@ -40,11 +40,6 @@ def _ostree(host: Host) -> list[str]:
     return _present(host, "/run/ostree-booted")
 
 
-def _proxmox(host: Host) -> list[str]:
-    path = "/etc/kernel/proxmox-boot-uuids"
-    return [f"{path} lists boot partitions"] if host.attribute(path) else []
-
-
 def _zipl(host: Host) -> list[str]:
     return _present(host, "/sys/firmware/ipl/ipl_type")
 
@@ -66,7 +61,6 @@ def _grub_with_entries(host: Host) -> list[str]:
 
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki", "extlinux"), _ostree),
-    ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
     ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
     (
         "transactional-update",

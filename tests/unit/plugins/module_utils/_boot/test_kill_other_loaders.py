@@ -12,9 +12,10 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
-from ansible_collections.kvm.passthrough.tests.unit.support import extlinux, systemd_boot
+from ansible_collections.kvm.passthrough.tests.unit.support import boot, extlinux, proxmox, systemd_boot
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import ExtlinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, bad_outcomes, errors, points
+from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import ProxmoxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import KERNELS, SystemdBootHost
 
 CHUNKS = 3
@@ -50,6 +51,13 @@ CASES = {
         lambda root: ExtlinuxHost(root, files={extlinux.CONFIG: extlinux.BY_HAND}),
         run("intel_iommu=on"),
         (extlinux.CONFIG,),
+    ),
+    # proxmox-boot-tool writes each entry in place: here it is ended between two files, never within one.
+    "proxmox-boot-tool, systemd-boot": Case(
+        ProxmoxHost, run("intel_iommu=on"), (proxmox.SETTINGS, *proxmox.entry_paths())
+    ),
+    "proxmox-boot-tool, GRUB": Case(
+        lambda root: ProxmoxHost(root, proxmox.GRUB_LEGACY), run("intel_iommu=on"), (boot.DEFAULTS, *proxmox.configs())
     ),
 }
 
