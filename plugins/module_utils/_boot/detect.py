@@ -19,6 +19,7 @@ from .loader import BootLoader, Candidate, Detection
 from .proxmox import ProxmoxBootTool
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
 from .unhandled import unhandled_loaders
+from .zipl import Zipl
 
 AUTO = "auto"
 
@@ -28,6 +29,7 @@ LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "uki": UnifiedKernelImage,
     "extlinux": Extlinux,
     "proxmox-boot-tool": ProxmoxBootTool,
+    "zipl": Zipl,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

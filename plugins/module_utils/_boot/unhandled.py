@@ -14,6 +14,7 @@ from typing import Callable
 from .._core.host import Host
 from .grub_layout import find_layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
+from .zipl import GRUB_MARKS, IPL_TYPE
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def _ostree(host: Host) -> list[str]:
     return _present(host, "/run/ostree-booted")
 
 
-def _zipl(host: Host) -> list[str]:
-    return _present(host, "/sys/firmware/ipl/ipl_type")
+def _zipl_with_grub(host: Host) -> list[str]:
+    return [mark for path in GRUB_MARKS for mark in _present(host, path)] if host.exists(IPL_TYPE) else []
 
 
 def _transactional_update(host: Host) -> list[str]:
@@ -61,7 +62,7 @@ def _grub_with_entries(host: Host) -> list[str]:
 
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "rpm-ostree or bootc", ("grub", "grub-bls", "systemd-boot", "uki", "extlinux"), _ostree),
-    ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
+    ("zipl-grub", "GRUB that zipl starts (SUSE on IBM Z)", ("zipl", "grub", "grub-bls"), _zipl_with_grub),
     (
         "transactional-update",
         "transactional-update",

@@ -66,7 +66,6 @@ def test_a_grub_cfg_alone_proves_nothing(on: GrubHost, cmdline: str) -> None:
     ("path", "content", "name"),
     [
         ("/run/ostree-booted", b"", "ostree"),
-        ("/sys/firmware/ipl/ipl_type", b"ccw\n", "zipl"),
         (CONFIG, b"insmod blscfg\nblscfg\n", "boot loader specification"),
     ],
 )
