@@ -17,7 +17,7 @@ description:
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
     Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), systemd-boot with entries made by C(kernel-install)
     or written by hand, unified kernel images that C(kernel-install) builds, C(extlinux.conf), with
-    C(u-boot-update) or written by hand, and C(proxmox-boot-tool) with systemd-boot or GRUB.
+    C(u-boot-update) or written by hand, C(proxmox-boot-tool) with systemd-boot or GRUB, and C(zipl) on IBM Z.
     On a host that boots with anything else it fails and says what it found; it never reports success where nothing
     was done.
   - What counts is what the settings evaluate to, not how they look. Only the words that have to change are edited, in
@@ -70,7 +70,7 @@ options:
       - V(grub) is GRUB 2 with C(/etc/default/grub). V(uki) is a unified kernel image that the firmware starts without
         a boot loader; one that systemd-boot starts belongs to V(systemd-boot). V(extlinux) is U-Boot or Syslinux with
         C(/boot/extlinux/extlinux.conf). V(proxmox-boot-tool) is the tool of Proxmox VE that keeps several EFI system
-        partitions in step; a Proxmox VE host without it has V(grub).
+        partitions in step; a Proxmox VE host without it has V(grub). V(zipl) is the one of IBM Z, except on SUSE.
     type: str
     choices:
       - auto
@@ -79,12 +79,13 @@ options:
       - uki
       - extlinux
       - proxmox-boot-tool
+      - zipl
     default: auto
   kernels:
     description:
       - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
       - V(default) changes only the entry that is booted by default. Boot loaders whose settings are for all entries
-        refuse it, which all do that this release handles.
+        refuse it, which all do that this release handles, except C(zipl) with sections in C(/etc/zipl.conf).
     type: str
     choices:
       - all

@@ -197,7 +197,7 @@ class Seen:
     def places(self, key: str) -> dict[str, list[str]]:
         """Where parameters of a name stand, for records."""
         places = self.grub.places(key) if self.grub is not None else {}
-        if self.line is not None and self.line.is_file:
+        if self.line is not None:  # a file that is made counts as what it is made of
             texts = [parameter.text for parameter in self.line.command_line.named(key)]
             places.update({SETTINGS: texts} if texts else {})
         return places

@@ -215,12 +215,13 @@ class Zipl:
                 )
             check_length(old.name, old.command_line, new.command_line, most=MAX_LENGTH)
         base = self._base(seen, stale, request)
-        if base is not None:
+        if base is not None and base.path != RUNNING_PATH:
             after = replace(after, settings=base.with_request(request))
+        before = replace(seen, settings=base)  # a file that is made counts as what it is made of
         records = [
-            Record(RECORD_KIND, key, seen.places(key), after.places(key), restore={"bootloader": NAME})
+            Record(RECORD_KIND, key, before.places(key), after.places(key), restore={"bootloader": NAME})
             for key in request.keys
-            if seen.places(key) != after.places(key)
+            if before.places(key) != after.places(key)
         ]
         plan = BootPlan(predicted=after.configuration)
         if after.settings is not None and after.settings is not seen.settings:
@@ -333,13 +334,13 @@ class Zipl:
 
     @staticmethod
     def _base(seen: Seen, stale: Sequence[Found], request: Request) -> kernel_install.Settings | None:
-        """The settings for new kernels to change: those there are, or those a missing file is made with; else None."""
+        """The settings for new kernels to change: those there are, or those a missing file is made with."""
         settings = seen.settings
         if settings is None or settings.path != RUNNING_PATH:
             return settings
         made = [found for found in seen.found if found.is_made and not found.is_rescue]
         if not made or not (stale or request.unmet(settings.command_line("", "-"))):
-            return None
+            return settings
         default = seen.default_entry
         current = default if default in made and default is not None else made[-1]
         return kernel_install.settings_of_entry(settings, current.command_line)

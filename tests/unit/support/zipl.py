@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+
+from .kill import PROGRESS, progress_environment
 
 CONFIG = "/etc/zipl.conf"
 SETTINGS = "/etc/kernel/cmdline"
@@ -101,6 +104,17 @@ def entry(version: str, options: str = LINE) -> str:
     )
 
 
+WRITE_BOOT_MAP = r"""
+set -e
+@PROGRESS@
+progress
+printf %b "$3" >"$2/bootmap_temp.x"
+progress
+mv "$2/bootmap_temp.x" "$1"
+progress
+"""
+
+
 class Refused(Exception):
     """zipl would fail with this."""
 
@@ -121,6 +135,7 @@ class ZiplHost:
         """
         self.root = root
         self.longest = longest
+        self._installed = 0
         self.commands: list[tuple[str, ...]] = []
         self.intercept: Callable[[Sequence[str]], Completed | None] | None = None
         """Called before each command; what it returns is taken for the command's result."""
@@ -208,9 +223,22 @@ class ZiplHost:
                 raise Refused("The length of the parameters line exceeds the allowed maximum")
             made += [name, text]
         if "--dry-run" not in options:
-            temporary = self.path("/boot/bootmap_temp.x")
-            temporary.write_bytes("\0".join(made).encode("utf-8", "surrogateescape"))
-            temporary.rename(self.path(BOOT_MAP))
+            self._write_boot_map("\0".join(made))
+
+    def _write_boot_map(self, text: str) -> None:
+        """In a process of its own, as zipl is one; what it leaves when it is killed lies beside the boot map there."""
+        self._installed += 1
+        # Whoever is killed in here is killed once, and not again when things are brought back.
+        progress = progress_environment() if self._installed == 2 else {}
+        content = "".join(f"\\0{byte:03o}" for byte in text.encode("utf-8", "surrogateescape"))
+        script = WRITE_BOOT_MAP.replace("@PROGRESS@", PROGRESS)
+        done = subprocess.run(
+            ["sh", "-c", script, "zipl", self.path(BOOT_MAP), self.path("/run"), content],
+            env={"PATH": os.environ["PATH"], **progress},
+            check=False,
+        )
+        if done.returncode:
+            raise Refused("killed")
 
     def _sections(self) -> dict[tuple[str, str], dict[str, str]]:
         """The sections of the configuration and the entries, checked."""
