@@ -118,7 +118,8 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """Where parameters of a name stand, for records."""
-        lines = {found.place: found.command_line for found in self.found if found.is_ours}
+        # Entries that kernel-install made have them from its file.
+        lines = {f.place: f.command_line for f in self.found if f.is_ours and not f.is_made}
         if self.settings is not None and self.settings.path == kernel_install.SETTINGS:
             lines[kernel_install.SETTINGS] = self.settings.command_line("", "-")
         return {place: [p.text for p in line.named(key)] for place, line in lines.items() if line.named(key)}

@@ -194,9 +194,18 @@ def test_what_is_remembered(tmp_path: Path) -> None:
     on = ZiplHost(tmp_path, RHEL, {KERNELS[0]: entry(KERNELS[0])}, files={SETTINGS: f"{LINE}\n"})
     run(on, ["intel_iommu=on"])
     (record,) = StateStore(on.host).all("kernel_parameter")
-    assert record.before == {entry_path(KERNELS[0]): ["intel_iommu=off"], SETTINGS: ["intel_iommu=off"]}
-    assert record.after == {entry_path(KERNELS[0]): ["intel_iommu=on"], SETTINGS: ["intel_iommu=on"]}
+    assert record.before == {SETTINGS: ["intel_iommu=off"]}
+    assert record.after == {SETTINGS: ["intel_iommu=on"]}
     assert record.restore == {"bootloader": "zipl"}
+
+
+def test_what_is_remembered_of_sections(tmp_path: Path) -> None:
+    on = ZiplHost(tmp_path, UBUNTU)
+    run(on, ["intel_iommu=on"])
+    (record,) = StateStore(on.host).all("kernel_parameter")
+    places = [f"{CONFIG}:old", f"{CONFIG}:ubuntu"]
+    assert record.before == {place: ["intel_iommu=off"] for place in places}
+    assert record.after == {place: ["intel_iommu=on"] for place in places}
 
 
 # -- detection ---------------------------------------------------------------------------------------------
