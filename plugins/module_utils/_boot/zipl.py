@@ -52,7 +52,8 @@ IPL_TYPE = "/sys/firmware/ipl/ipl_type"
 GRUB_MARKS = ("/boot/zipl/config", "/etc/default/zipl2grub.conf.in", "/usr/sbin/grub2-zipl-setup")
 BOOT_MAP = "bootmap"
 
-# COMMAND_LINE_SIZE is 4096 since Linux 5.17, with the final NUL, and 896 before; zipl knows which of the two counts.
+# COMMAND_LINE_SIZE, with the final NUL, was 896 until Linux got commit 622021cd6c56 (2021); since then it is set when
+# the kernel is built, 4096 by default. What counts for a kernel, zipl knows.
 MAX_LENGTH = 4095
 
 TIMEOUT = 300.0
