@@ -170,7 +170,7 @@ class Zipl:
                 "zipl would fail the same way. Mend the file, and run zipl --dry-run.",
                 path=config,
             ) from error
-        for section in zipl_conf.by_name(sections).values():
+        for section in zipl_conf.kernel_sections(sections).values():
             path = section.file("parmfile")
             if not path:
                 continue
@@ -254,7 +254,7 @@ class Zipl:
         """Every section and entry that starts a kernel, in the order of zipl's menu."""
         root = roots(running(self._host))
         result = []
-        for name, section in zipl_conf.by_name(zipl_conf.sections(sources[config].text)).items():
+        for name, section in zipl_conf.kernel_sections(zipl_conf.sections(sources[config].text)).items():
             parmfile = section.file("parmfile")
             text = " ".join(filter(None, (sources[parmfile].text if parmfile else "", section.text("parameters"))))
             line = CommandLine.parse(text)
@@ -306,7 +306,7 @@ class Zipl:
         elif not found.is_entry and seen.config != CONFIG:
             reason = f"its section is in {seen.config}, which belongs to a package or is gone after a reboot"
         elif not found.is_entry and found.path != seen.config:
-            sections = zipl_conf.by_name(zipl_conf.sections(seen.sources[seen.config].text))
+            sections = zipl_conf.kernel_sections(zipl_conf.sections(seen.sources[seen.config].text))
             if "parameters" in sections[found.name].values:
                 reason = "it has a parmfile and parameters, which zipl joins"
         if reason:

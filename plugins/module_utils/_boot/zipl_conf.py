@@ -103,17 +103,17 @@ def installed(found: list[Section]) -> tuple[list[str] | None, str, str]:
         that is booted by default (empty: the first), and the directory of the boot map
     :raises ZiplSyntaxError: when the file does not say
     """
-    by_name = {(section.name, section.is_menu): section for section in found}
-    defaults = by_name.get((DEFAULTS, False), Section(DEFAULTS, False))
+    named = {(section.name, section.is_menu): section for section in found}
+    defaults = named.get((DEFAULTS, False), Section(DEFAULTS, False))
     if "defaultauto" in defaults.values or "target" in defaults.values:
         return None, defaults.text("default"), defaults.text("target")
     if "defaultmenu" in defaults.values:
-        menu = by_name.get((defaults.text("defaultmenu"), True))
+        menu = named.get((defaults.text("defaultmenu"), True))
         if menu is None or not menu.positions:
             raise ZiplSyntaxError(f"the menu {defaults.text('defaultmenu')!r} is not there, or empty")
         default = menu.text(menu.text("default").strip()) or menu.positions[0]
         return menu.positions, default, menu.text("target")
-    section = by_name.get((defaults.text("default"), False))
+    section = named.get((defaults.text("default"), False))
     if section is None:
         raise ZiplSyntaxError(f"[{DEFAULTS}] does not say what is booted")
     return [section.name], section.name, section.text("target")
@@ -166,7 +166,7 @@ def _written(text: str, old: Value) -> str:
     return f"{quotes[0]}{text}{quotes[0]}" if quotes else old.quote + old.text + old.quote
 
 
-def by_name(found: list[Section]) -> Mapping[str, Section]:
+def kernel_sections(found: list[Section]) -> Mapping[str, Section]:
     """The sections that start a kernel from a disk."""
     kinds = [section for section in found if not section.is_menu and section.name != DEFAULTS]
     return {section.name: section for section in kinds if "image" in section.values and "kdump" not in section.values}
