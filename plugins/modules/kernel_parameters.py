@@ -17,7 +17,8 @@ description:
   - This release handles GRUB 2 with C(/etc/default/grub) and C(/etc/default/grub.d/*.cfg) (Debian, Ubuntu, SUSE, Arch,
     Gentoo, and Fedora and RHEL with C(GRUB_ENABLE_BLSCFG=false)), GRUB 2 with boot loader specification entries and
     C(grubby) (Fedora and RHEL), systemd-boot with entries made by C(kernel-install) or written by hand, unified kernel
-    images that C(kernel-install) builds, and C(extlinux.conf), with C(u-boot-update) or written by hand.
+    images that C(kernel-install) builds, C(extlinux.conf), with C(u-boot-update) or written by hand,
+    C(proxmox-boot-tool) with systemd-boot or GRUB, and C(zipl) on IBM Z.
   - It also handles the image-based systems with C(rpm-ostree) (Fedora CoreOS, Silverblue, IoT, RHEL for Edge) and with
     C(transactional-update) and GRUB 2 (openSUSE MicroOS, SLE Micro).
     On a host with C(bootc) and without C(rpm-ostree) parameters belong to the image; there it fails with the text to
@@ -75,7 +76,8 @@ options:
         unified kernel image that the firmware starts without a boot loader; one that systemd-boot starts belongs to
         V(systemd-boot). V(extlinux) is U-Boot or Syslinux with C(/boot/extlinux/extlinux.conf). V(rpm-ostree), V(bootc)
         and V(transactional-update) drive a boot loader of their own choice, and are meant where they are in use,
-        whichever that is.
+        whichever that is. V(proxmox-boot-tool) is the tool of Proxmox VE that keeps several EFI system partitions in
+        step; a Proxmox VE host without it has V(grub). V(zipl) is the one of IBM Z, except on SUSE.
     type: str
     choices:
       - auto
@@ -87,12 +89,15 @@ options:
       - rpm-ostree
       - bootc
       - transactional-update
+      - proxmox-boot-tool
+      - zipl
     default: auto
   kernels:
     description:
       - V(all) changes the settings from which boot entries are made, and every entry that is made from them.
       - V(default) changes only the entry that is booted by default, and no settings, so that the next kernel does not
-        have it. It needs O(bootloader=grub-bls); boot loaders whose settings are for all entries refuse it.
+        have it. It needs O(bootloader=grub-bls), or O(bootloader=zipl) with sections in C(/etc/zipl.conf); boot loaders
+        whose settings are for all entries refuse it.
     type: str
     choices:
       - all

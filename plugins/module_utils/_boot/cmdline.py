@@ -172,6 +172,13 @@ class Request:
         """The keys of all names the request is about, each once, in order."""
         return tuple(dict.fromkeys(parameter.key for parameter in (*self.present, *self.absent)))
 
+    def only(self, keys: Sequence[str]) -> Request:
+        """The part of the request that is about these keys."""
+        return Request(
+            tuple(parameter for parameter in self.present if parameter.key in keys),
+            tuple(parameter for parameter in self.absent if parameter.key in keys),
+        )
+
     def wanted(self, key: str) -> tuple[Parameter, ...]:
         """The parameters of this name that are to be there."""
         return tuple(parameter for parameter in self.present if parameter.key == key)
@@ -240,6 +247,16 @@ class Request:
 def running(host: Host) -> CommandLine:
     """What the running kernel was started with."""
     return CommandLine.parse(host.read_text(RUNNING_PATH))
+
+
+def roots(line: CommandLine) -> frozenset[str]:
+    """The root file systems a command line names, as it spells them."""
+    return frozenset(parameter.value or "" for parameter in line.named("root"))
+
+
+def may_share_a_root(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two sets of root file systems may mean the same: they have one in common, or one is not known."""
+    return not one or not other or bool(one & other)
 
 
 def broken_rule(text: str) -> str | None:

@@ -18,10 +18,12 @@ from .extlinux import Extlinux
 from .grub import Grub
 from .grubby import GrubWithEntries
 from .loader import BootLoader, Candidate, Detection
+from .proxmox import ProxmoxBootTool
 from .rpm_ostree import RpmOstree
 from .systemd_boot import SystemdBoot, UnifiedKernelImage
 from .transactional_update import TransactionalUpdate
 from .unhandled import unhandled_loaders
+from .zipl import Zipl
 
 AUTO = "auto"
 
@@ -34,6 +36,8 @@ LOADERS: dict[str, Callable[[Host], BootLoader[Any]]] = {
     "rpm-ostree": RpmOstree,
     "bootc": Bootc,
     "transactional-update": TransactionalUpdate,
+    "proxmox-boot-tool": ProxmoxBootTool,
+    "zipl": Zipl,
 }
 """The boot loaders this collection configures, by the name of the option ``bootloader``."""
 

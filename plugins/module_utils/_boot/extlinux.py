@@ -28,7 +28,7 @@ from .._core.host import Host
 from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import extlinux_conf
-from .cmdline import CommandLine, Parameter, Request, running
+from .cmdline import CommandLine, Parameter, Request, may_share_a_root, roots, running
 from .extlinux_conf import Label
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
 from .shell import OPAQUE, Assignment, ShellSyntaxError, apply_changes, assignments, evaluate
@@ -116,8 +116,7 @@ class Seen:
 
     def is_ours(self, label: Label) -> bool:
         """Whether a label written by hand starts this system: it has the same root file system, or names none."""
-        roots = _roots(label.command_line)
-        return not roots or not self.roots or bool(roots & self.roots)
+        return may_share_a_root(roots(label.command_line), self.roots)
 
 
 class Extlinux:
@@ -144,7 +143,7 @@ class Extlinux:
                 [f"/proc/cmdline has BOOT_IMAGE={found.kernel} and initrd=, as Syslinux writes them"] if found else []
             )
         version = self._host.attribute(VERSION)
-        same_root = next((label for label in labels if _roots(label.command_line) & _roots(line)), None)
+        same_root = next((label for label in labels if roots(label.command_line) & roots(line)), None)
         if not version or same_root is None or self._host.exists("/sys/firmware/efi"):
             return []
         version = version.rstrip("\0")
@@ -174,7 +173,7 @@ class Extlinux:
         labels = tuple(extlinux_conf.labels(config.text))
         paths = [CONFIG, *(settings.sources if settings is not None else ())]
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
-        return Seen(settings, config, labels, _roots(running(self._host)), leftovers)
+        return Seen(settings, config, labels, roots(running(self._host)), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Change the settings and generate the menu again, or change the menu where nothing generates it.
@@ -515,7 +514,3 @@ def _records(before: Mapping[str, CommandLine], after: Mapping[str, CommandLine]
         if places[0] != places[1]:
             records.append(Record(RECORD_KIND, key, places[0], places[1], restore={"bootloader": NAME}))
     return records
-
-
-def _roots(line: CommandLine) -> frozenset[str]:
-    return frozenset(parameter.value or "" for parameter in line.named("root"))

@@ -177,7 +177,7 @@ class Grub:
         config = files.observe(self._host, config_path)
         paths = (*settings.sources, config_path)
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
-        return Seen(settings, config, tuple(_read_entries(config.text, self.layout)), leftovers)
+        return Seen(settings, config, tuple(read_entries(config.text, self.layout)), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Edit the settings where they are not as wanted, and generate grub.cfg again where an entry is not.
@@ -196,28 +196,15 @@ class Grub:
                 path=self.layout.config,
             )
         settings = self.edited(seen.settings, request)
-        has_recovery_menu = self._host.exists(RECOVERY_MENU)
-        predicted = _predict(seen, settings, request, "recovery" if has_recovery_menu else "single")
+        predicted = self.predict(seen, settings, request)
         plan = BootPlan(predicted=predicted)
-        records: Sequence[Record] | None = [
+        records = [
             Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": self.name})
             for key in request.keys
             if seen.settings.places(key) != settings.places(key)
         ]
-        for path, wanted in settings.sources.items():
-            observed = seen.settings.sources.get(path, FileState(None))
-            if wanted != observed:
-                plan.add(
-                    WriteFile(
-                        path,
-                        observed,
-                        wanted,
-                        description=f"change the kernel parameters in {path}",
-                        records=records,
-                    )
-                )
-                records = ()  # all of them are noted before the first file is written
-        if plan.changed or _stale(seen.configuration.entries, predicted, request):
+        plan.extend(settings_writes(seen.settings, settings, records))
+        if plan.changed or stale(seen.configuration.entries, predicted, request):
             plan.add(self._generation(seen, predicted, request, plan.changed))
         written = {action.target for action in plan.actions}
         files.require_writable(self._host, sorted(self._replaced(written)))
@@ -241,11 +228,18 @@ class Grub:
     # -- settings ----------------------------------------------------------------------------------------
 
     def settings(self) -> Settings:
-        """Read the settings.
+        """The settings as they are now; also for what has GRUB's own generator run from them.
 
         :raises PassthroughError: ``settings_not_evaluated``, ``settings_not_understood``
         """
         return self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
+
+    def predict(self, seen: Seen, settings: Settings, request: Request) -> Configuration:
+        """What generating grub.cfg from ``settings`` is going to make of the entries that were seen.
+
+        :raises PassthroughError: ``command_line_too_long``
+        """
+        return _predict(seen, settings, request, "recovery" if self._host.exists(RECOVERY_MENU) else "single")
 
     def _source_paths(self) -> list[str]:
         paths = [DEFAULTS]
@@ -333,6 +327,17 @@ def runs_blscfg(host: Host) -> bool:
         return uses_boot_loader_specification(read_config(host))
     except GrubSyntaxError:
         return False
+
+
+def settings_writes(before: Settings, after: Settings, records: Sequence[Record]) -> list[WriteFile]:
+    """The actions that bring the files of ``before`` to those of ``after``; all records go with the first one."""
+    writes: list[WriteFile] = []
+    for path, wanted in after.sources.items():
+        observed = before.sources.get(path, FileState(None))
+        if wanted != observed:
+            description = f"change the kernel parameters in {path}"
+            writes.append(WriteFile(path, observed, wanted, description=description, records=() if writes else records))
+    return writes
 
 
 def boot_image(line: CommandLine) -> str | None:
@@ -525,11 +530,9 @@ class GenerateConfig(Action):
         """Run the distribution's generator into a directory in /run, which a crash leaves behind for no boot to see."""
         with host.temporary_directory("grub") as directory:
             output = f"{directory}/grub.cfg"
-            # Titles of entries are translated, and GRUB_DEFAULT may name one: generate them in the system's own
-            # language, as an update-grub at a kernel upgrade does.
-            language = ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}"]
             generator = self._layout.generator
-            done = host.run([*language, generator, "-o", host.path(output)], timeout=GENERATOR_TIMEOUT)
+            argv = in_system_language(host, [generator, "-o", host.path(output)])
+            done = host.run(argv, timeout=GENERATOR_TIMEOUT)
             if not host.exists(output):
                 raise PassthroughError(
                     "generator_failed",
@@ -543,14 +546,14 @@ class GenerateConfig(Action):
 
         :raises PassthroughError: ``boot_entries_not_understood``, ``boot_entries_missing``, ``boot_entries_wrong``
         """
-        entries = [_entry(entry, entry.command_line) for entry in _read_entries(text, self._layout)]
+        entries = [_entry(entry, entry.command_line) for entry in read_entries(text, self._layout)]
         if not any(entry.generated and not entry.recovery for entry in entries):
             raise PassthroughError(
                 "boot_entries_missing",
                 f"{self._layout.generator} made a configuration without any entry that boots this system's Linux.",
                 "Is /boot mounted, does it hold a kernel, and is /etc/grub.d/10_linux executable?",
             )
-        wrong = _stale(entries, self._predicted, self._request)
+        wrong = stale(entries, self._predicted, self._request)
         if wrong:
             raise PassthroughError(
                 "boot_entries_wrong",
@@ -578,7 +581,7 @@ def write_back(host: Host, path: str) -> None:
         host.run(["sync", "-f", host.path(path)], timeout=WRITE_BACK_TIMEOUT, check=False)
 
 
-def _read_entries(text: str, layout: Layout) -> list[BootEntry]:
+def read_entries(text: str, layout: Layout) -> list[BootEntry]:
     try:
         return boot_entries(text)
     except GrubSyntaxError as error:
@@ -597,7 +600,7 @@ def _entry(entry: BootEntry, line: CommandLine) -> Entry:
     return Entry(entry.title, entry.kernel, line, entry.is_recovery, entry.is_generated, written_in=written_in)
 
 
-def _stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:
+def stale(entries: Iterable[Entry], wanted: Configuration, request: Request) -> list[Entry]:
     """The generated entries that do not have what the settings give for the names of the request."""
     return [
         entry
@@ -657,6 +660,14 @@ def _regenerated(line: CommandLine, old: CommandLine, new: CommandLine, keys: It
         named = new.named(key)
         foretold = Request(foretold.present + named, foretold.absent + (() if named else (Parameter(key, key),)))
     return foretold.apply(line)
+
+
+def in_system_language(host: Host, argv: Sequence[str]) -> list[str]:
+    """A command that runs GRUB's generator, in the language its titles have after a kernel upgrade.
+
+    Titles of entries are translated, and GRUB_DEFAULT may name one.
+    """
+    return ["env", "-u", "LC_ALL", "-u", "LANGUAGE", f"LANG={_system_language(host)}", *argv]
 
 
 def _system_language(host: Host) -> str:

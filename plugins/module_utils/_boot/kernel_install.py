@@ -161,13 +161,13 @@ def settings(host: Host) -> Settings:
         return Settings(SETTINGS, state, state.text, has_comments)
     if host.exists(VENDOR_SETTINGS):
         return Settings(VENDOR_SETTINGS, state, host.read_text(VENDOR_SETTINGS), has_comments)
-    return Settings(RUNNING_PATH, state, _without_loader_words(running(host)), has_comments)
+    return Settings(RUNNING_PATH, state, without_loader_words(running(host)), has_comments)
 
 
 def settings_of_entry(found: Settings, line: CommandLine) -> Settings:
     """Settings for :data:`SETTINGS` that keep for new kernels what an existing entry has."""
     kept = [p for p in line.parameters if p.key != _MACHINE_ID_PARAMETER]
-    text = _without_loader_words(replace(line, parameters=tuple(kept)))
+    text = without_loader_words(replace(line, parameters=tuple(kept)))
     return replace(found, path=SETTINGS, text=f"{text}\n")
 
 
@@ -246,7 +246,7 @@ def _add(host: Host, directory: str, version: str, image: str, plugins: Sequence
     host.run(["env", *environment, PROGRAM, "add", version, host.path(image)], timeout=TIMEOUT)
 
 
-def _without_loader_words(line: CommandLine) -> str:
+def without_loader_words(line: CommandLine) -> str:
     """A command line without what the boot loader put there."""
     kept = [parameter for parameter in line.parameters if parameter.name not in ("BOOT_IMAGE", "initrd")]
     return str(replace(line, parameters=tuple(kept)))

@@ -146,18 +146,20 @@ class Detection:
     evidence: Sequence[str]
 
 
-def check_length(title: str, before: CommandLine, after: CommandLine, put_before: str = "") -> None:
+def check_length(
+    title: str, before: CommandLine, after: CommandLine, put_before: str = "", most: int = MAX_LENGTH
+) -> None:
     """Fail when a change would make an entry's command line longer than the kernel reads.
 
     :param put_before: what the boot loader itself writes before it
+    :param most: how many bytes the kernel reads
     :raises PassthroughError: ``command_line_too_long``
     """
     length = len(f"{put_before}{after}".encode("utf-8", "surrogateescape"))
-    if length > MAX_LENGTH and after != before:
+    if length > most and after != before:
         raise PassthroughError(
             "command_line_too_long",
-            f"The command line of {title!r} would have {length} bytes; the kernel reads {MAX_LENGTH} and drops the "
-            "rest.",
+            f"The command line of {title!r} would have {length} bytes; the kernel reads {most} and drops the rest.",
             "Remove parameters that are no longer needed.",
             entry=title,
         )

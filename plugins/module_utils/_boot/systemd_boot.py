@@ -25,7 +25,7 @@ from .._core.host import Host
 from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, pe
-from .cmdline import RUNNING_PATH, CommandLine, Request, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
 from .efi import loader_variable, variable_evidence
 from .kernel_install import SETTINGS, Names, Settings
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
@@ -135,7 +135,7 @@ class SystemdBoot:
         """
         names = kernel_install.names(self._host)
         settings = kernel_install.settings(self._host)
-        root = _roots(running(self._host))
+        root = roots(running(self._host))
         found: list[Found] = []
         for directory in _boot_directories(self._host):
             for name in self._host.list_dir(f"{directory}/{ENTRIES}"):
@@ -217,7 +217,7 @@ class SystemdBoot:
         kind = BY_HAND
         if is_made:
             kind = MADE if token in names.tokens else FOREIGN
-        elif owner not in ("", names.machine_id) or not _may_be(root, _roots(line)):
+        elif owner not in ("", names.machine_id) or not may_share_a_root(root, roots(line)):
             kind = FOREIGN
         title = entries.value(text, "title") or identity
         return [Found(path, state, kind, title, kernel, line, *((token, version) if is_made else ("", "")))]
@@ -463,13 +463,7 @@ def _boot_directories(host: Host) -> list[str]:
 
 def _for(request: Request, found: Found) -> Request:
     """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    if not found.is_rescue:
-        return request
-    keys = request.contradicted(found.command_line)
-    return Request(
-        tuple(parameter for parameter in request.present if parameter.key in keys),
-        tuple(parameter for parameter in request.absent if parameter.key in keys),
-    )
+    return request.only(request.contradicted(found.command_line)) if found.is_rescue else request
 
 
 def _written(settings: Settings) -> Settings:
@@ -495,15 +489,6 @@ def _places(seen: Seen, key: str) -> dict[str, list[str]]:
         lines[SETTINGS] = seen.settings.command_line("", "-")
     found = {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items()}
     return {path: texts for path, texts in found.items() if texts}
-
-
-def _may_be(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two sets of root file systems may mean the same: they have one in common, or one is not known."""
-    return not one or not other or bool(one & other)
-
-
-def _roots(line: CommandLine) -> frozenset[str]:
-    return frozenset(parameter.value or "" for parameter in line.named("root"))
 
 
 def _kernel_file(host: Host, found: Found) -> str | None:

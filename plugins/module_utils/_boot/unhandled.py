@@ -15,6 +15,7 @@ from .._core.host import Host
 from . import bootc, ostree, rpm_ostree
 from .cmdline import running
 from .transactional_update import driven_by_sdbootutil
+from .zipl import GRUB_MARKS, IPL_TYPE
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,14 @@ def _composefs(host: Host) -> list[str]:
     return [f"/proc/cmdline has {parameter}" for parameter in running(host).named("composefs")]
 
 
-def _proxmox(host: Host) -> list[str]:
-    path = "/etc/kernel/proxmox-boot-uuids"
-    return [f"{path} lists boot partitions"] if host.attribute(path) else []
-
-
-def _zipl(host: Host) -> list[str]:
-    return ostree.present(host, "/sys/firmware/ipl/ipl_type")
+def _zipl_with_grub(host: Host) -> list[str]:
+    return [mark for path in GRUB_MARKS for mark in ostree.present(host, path)] if host.exists(IPL_TYPE) else []
 
 
 _KNOWN: tuple[tuple[str, str, tuple[str, ...], Callable[[Host], list[str]]], ...] = (
     ("ostree", "OSTree without rpm-ostree or bootc", tuple(ostree.DRIVEN), _ostree),
     ("bootc-composefs", "bootc with its composefs backend", tuple(ostree.DRIVEN), _composefs),
-    ("proxmox-boot-tool", "proxmox-boot-tool", ("grub", "systemd-boot"), _proxmox),
-    ("zipl", "zipl (IBM Z)", ("grub", "grub-bls"), _zipl),
+    ("zipl-grub", "GRUB that zipl starts (SUSE on IBM Z)", ("zipl", "grub", "grub-bls"), _zipl_with_grub),
     (
         "sdbootutil",
         "transactional-update with entries by sdbootutil (systemd-boot or GRUB)",

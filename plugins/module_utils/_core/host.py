@@ -155,6 +155,13 @@ class Host:
         """Whether ``path`` is there (a dangling symbolic link is not)."""
         return os.path.exists(self.path(path))
 
+    def modified(self, path: str) -> int | None:
+        """When a file was last written, in nanoseconds since 1970, links followed; None when it is not there."""
+        try:
+            return os.stat(self.path(self.real_path(path))).st_mtime_ns
+        except OSError:
+            return None
+
     def is_dir(self, path: str) -> bool:
         """Whether ``path`` is a directory."""
         return os.path.isdir(self.path(path))

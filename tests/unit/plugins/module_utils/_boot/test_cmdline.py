@@ -12,6 +12,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline impo
     Parameter,
     Request,
     broken_rule,
+    may_share_a_root,
+    roots,
     split_words,
 )
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
@@ -252,3 +254,17 @@ def test_absent_with_a_value_removes_exactly_that(line: CommandLine, request: Re
             assert list(changed.named(key)) == [
                 parameter for parameter in line.named(key) if not request.is_unwanted(parameter)
             ]
+
+
+def test_the_part_of_a_request_that_is_about_some_names() -> None:
+    request = Request.of(["a=1", "b-c=2"], ["d"])
+    assert request.only(["b_c", "d"]) == Request.of(["b-c=2"], ["d"])
+    assert request.only([]) == Request()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [("root=/dev/a", "quiet", True), ("root=/dev/a", "root=/dev/a ro", True), ("root=/dev/a", "root=/dev/b", False)],
+)
+def test_root_file_systems(one: str, other: str, expected: bool) -> None:
+    assert may_share_a_root(roots(CommandLine.parse(one)), roots(CommandLine.parse(other))) is expected

@@ -66,8 +66,6 @@ def test_a_grub_cfg_alone_proves_nothing(on: GrubHost, cmdline: str) -> None:
     ("path", "content", "name"),
     [
         ("/run/ostree-booted", b"", "ostree"),
-        ("/etc/kernel/proxmox-boot-uuids", b"1234-ABCD\n", "proxmox-boot-tool"),
-        ("/sys/firmware/ipl/ipl_type", b"ccw\n", "zipl"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["auto", "grub"])

@@ -485,8 +485,12 @@ def test_what_is_missing(on: GrubbyHost, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("/sys/firmware/ipl/ipl_type", "zipl"), ("/run/ostree-booted", "rpm-ostree")]
+    ("path", "name", "code"),
+    [
+        ("/sys/firmware/ipl/ipl_type", "zipl", "bootloader_incomplete"),
+        ("/run/ostree-booted", "rpm-ostree", "bootloader_unsupported"),
+    ],
 )
-def test_who_drives_it_is_named_and_refused(on: GrubbyHost, path: str, name: str) -> None:
+def test_who_drives_it_goes_first(on: GrubbyHost, path: str, name: str, code: str) -> None:
     on.write(path, "ccw\n")
-    assert name in str(refused(on, "bootloader_unsupported", ["iommu=pt"]))
+    assert name in str(refused(on, code, ["iommu=pt"]))

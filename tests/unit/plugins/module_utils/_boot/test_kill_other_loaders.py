@@ -12,11 +12,13 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
-from ansible_collections.kvm.passthrough.tests.unit.support import extlinux, grubby, systemd_boot
+from ansible_collections.kvm.passthrough.tests.unit.support import boot, extlinux, grubby, proxmox, systemd_boot, zipl
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import ExtlinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.grubby import RHEL_8, GrubbyHost
 from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, bad_outcomes, errors, points
+from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import ProxmoxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import KERNELS, SystemdBootHost
+from ansible_collections.kvm.passthrough.tests.unit.support.zipl import ZiplHost
 
 CHUNKS = 3
 """Into how many tests the moments of one case are split, for pytest to spread."""
@@ -59,6 +61,21 @@ CASES = {
     ),
     "kernelopts of RHEL 8": Case(
         lambda root: GrubbyHost(root, RHEL_8), run("intel_iommu=on"), (grubby.ENVIRONMENT, grubby.DEFAULTS)
+    ),
+    # proxmox-boot-tool writes each entry in place: here it is ended between two files, never within one.
+    "proxmox-boot-tool, systemd-boot": Case(
+        ProxmoxHost, run("intel_iommu=on"), (proxmox.SETTINGS, *proxmox.entry_paths())
+    ),
+    "proxmox-boot-tool, GRUB": Case(
+        lambda root: ProxmoxHost(root, proxmox.GRUB_LEGACY), run("intel_iommu=on"), (boot.DEFAULTS, *proxmox.configs())
+    ),
+    "zipl, sections": Case(
+        lambda root: ZiplHost(root, zipl.UBUNTU), run("intel_iommu=on", "iommu=pt"), (zipl.CONFIG, zipl.BOOT_MAP)
+    ),
+    "zipl, entries": Case(
+        lambda root: ZiplHost(root, zipl.RHEL, {version: zipl.entry(version) for version in zipl.KERNELS}),
+        run("intel_iommu=on"),
+        (zipl.BOOT_MAP, *map(zipl.entry_path, zipl.KERNELS)),
     ),
 }
 

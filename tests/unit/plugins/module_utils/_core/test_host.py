@@ -104,6 +104,14 @@ def test_names_of_a_directory_are_sorted_and_absent_ones_empty(host: Host, tmp_p
     assert host.list_dir("/a") == []
 
 
+def test_when_a_file_was_written(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    os.utime(tmp_path / "file", ns=(1, 1_700_000_000_123_456_789))
+    (tmp_path / "link").symlink_to("/file")
+    assert host.modified("/file") == host.modified("/link") == 1_700_000_000_123_456_789
+    assert host.modified("/gone") is None
+
+
 def test_what_a_link_says(host: Host, tmp_path: Path) -> None:
     (tmp_path / "driver").symlink_to("../../../bus/pci/drivers/vfio-pci")
     (tmp_path / "file").touch()
