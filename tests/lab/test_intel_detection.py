@@ -83,37 +83,44 @@ def test_a_host_with_an_active_iommu_says_which_devices_can_be_given_away(iommu_
     assert "management_network" in [obstacle["code"] for obstacle in card["obstacles"]]
 
 
+CARD = "0000:04:00.0"
+"""A card with a serial number, which is made of its MAC address; the other devices of the machine have none."""
+
+
 def test_what_the_kernel_shows_of_devices_is_told(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
+    with iommu_host.qmp() as qmp:
+        card = {"driver": "e1000e", "id": "card", "bus": "port4", "mac": "52:54:00:6b:76:40"}
+        qmp.execute_exactly("device_add", card)
+    iommu_host.ssh(f"timeout 60 sh -c 'until test -e /sys/bus/pci/devices/{CARD}/driver; do sleep 0.5; done'")
 
     told = ansible.module("pci_device_info", {"tree": True, "obstacles": False}).result
 
     devices = {device["address"]: device for device in told["devices"]}
     assert list(devices) == iommu_host.ssh("ls /sys/bus/pci/devices").stdout.split()
-    capabilities = iommu_host.ssh("sudo lspci -vv -s 01:00.0").stdout
-    assert f"Device Serial Number {devices['0000:01:00.0']['serial']}" in capabilities
-    assert devices["0000:01:00.0"]["link"]["speed"] is not None
-    assert devices["0000:01:00.0"]["modules"] == ["igb"]
+    serial = devices[CARD]["serial"]
+    assert f"Device Serial Number {serial}" in iommu_host.ssh(f"sudo lspci -vv -s {CARD}").stdout
+    assert devices["0000:01:00.0"]["serial"] is None
+    assert devices[CARD]["link"]["speed"] is not None
+    assert devices[CARD]["modules"] == ["e1000e"]
     assert devices["0000:01:10.0"]["variant_drivers"] == []
     assert devices["0000:01:10.2"]["vf"] == 1
-    names = iommu_host.ssh("lspci -mm -s 01:00.0").stdout
-    assert devices["0000:01:00.0"]["device_name"] in names
+    assert devices[CARD]["device_name"] in iommu_host.ssh(f"lspci -mm -s {CARD}").stdout
     (line,) = (line for line in told["tree_lines"] if "0000:01:10.0" in line)
     (port,) = (line for line in told["tree_lines"] if "0000:00:04.0" in line)
     assert line.index("0000:01:10.0") > port.index("0000:00:04.0")
     assert f"group {devices['0000:01:10.0']['iommu_group']['number']}" in line
 
     # The extended configuration space is for root; the rest is the same.
-    unprivileged = ansible.module("pci_device_info", {"devices": ["0000:01:00.0"]}, become=False)
+    unprivileged = ansible.module("pci_device_info", {"devices": [CARD]}, become=False)
     assert unprivileged.status == "ok", unprivileged.result
     assert unprivileged.result["devices"][0]["serial"] is None
     assert any("serial" in gap for gap in unprivileged.result["unreadable"])
 
-    serial = devices["0000:01:00.0"]["serial"]
     found = ansible.module("pci_device_info", {"devices": [{"serial": serial}], "obstacles": False}).result["devices"]
-    assert [device["address"] for device in found] == ["0000:01:00.0"]
-    moved = {"address": "0000:01:00.0", "expect": {"serial": "00-00-00-ff-ff-00-00-01"}}
-    refused = ansible.module("pci_device_info", {"devices": [moved]})
+    assert [device["address"] for device in found] == [CARD]
+    other = {"address": CARD, "expect": {"serial": "52-54-00-ff-ff-6b-76-41"}}
+    refused = ansible.module("pci_device_info", {"devices": [other]})
     assert refused.status == "failed"
     assert refused.result["code"] == "identity_mismatch"
 
