@@ -14,7 +14,6 @@ from .run import require_tool, run
 
 SUITE = "trixie"
 MIRROR_VARIABLE = "KVM_PASSTHROUGH_LAB_MIRROR"
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _TIMEOUT = 1800
 
 
@@ -100,7 +99,6 @@ def mmdebstrap(
     mirror = find_mirror()
     if architecture is not None:
         options.append(f"--architectures={architecture}")
-        mirror = mirror or _DEFAULT_MIRROR
     run(
         [require_tool("mmdebstrap", "mmdebstrap"), *options, suite, target, *([mirror] if mirror else [])],
         timeout=_TIMEOUT,
