@@ -4,37 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.bootc import KARGS, OURS, snippet
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.rpm_ostree import ENTRIES, OstreeHost
-from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 
 @pytest.fixture(name="on")
 def host_fixture(tmp_path: Path) -> OstreeHost:
     return OstreeHost(tmp_path, programs=("bootc",))
-
-
-def run(on: OstreeHost, *arguments: Any, check: bool = False, **options: Any) -> dict[str, Any]:
-    procedure = build(on.host, *arguments, **options)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: OstreeHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root) == before
-    return caught.value
 
 
 def test_a_host_that_has_what_is_wanted(on: OstreeHost) -> None:

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot import extlinux_conf
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import (
     BY_HAND,
@@ -31,12 +30,12 @@ from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import (
     VERSION,
     ExtlinuxHost,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 DROP_IN = "/etc/u-boot-menu/conf.d/a.conf"
 PACKAGED = "/usr/share/u-boot-menu/conf.d/board.conf"
 OVERRIDE = "/etc/u-boot-menu/conf.d/zz-kvm-passthrough.conf"
-OUR_TRACES = ("run/kvm-passthrough.lock",)
 
 HOSTS: dict[str, dict[str, Any]] = {
     "as Debian ships it": {"defaults": '#U_BOOT_PARAMETERS="ro quiet"\n'},
@@ -63,42 +62,6 @@ REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
     "quoted": (['dyndbg="file drivers/vfio/* +p; module x +p"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
 }
-
-
-def run(
-    on: ExtlinuxHost,
-    present: Sequence[str] = (),
-    absent: Sequence[str] = (),
-    *,
-    check: bool = False,
-    loader: str = "auto",
-    kernels: str = "all",
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, loader, kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: ExtlinuxHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root) == before
-    return caught.value
-
-
-def failed(on: ExtlinuxHost, code: str, *arguments: Any) -> PassthroughError:
-    """A run fails with this code, after it has undone everything."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    with pytest.raises(PassthroughError) as caught:
-        run(on, *arguments)
-    assert caught.value.code == code
-    assert not caught.value.extra["not_undone"]
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    assert not StateStore(on.host).all("kernel_parameter")
-    return caught.value
 
 
 @pytest.fixture(name="on")
@@ -286,7 +249,7 @@ def test_several_lines_break_the_menu(tmp_path: Path) -> None:
         tmp_path, "", {"/etc/kernel/cmdline": "# why\nro quiet\n", CONFIG: HEADER + "label l0\nlinux /x\n"}
     )
     on.write("/proc/cmdline", "ro\n")
-    assert "several lines" in str(refused(on, "settings_not_understood", ["iommu=pt"], loader="extlinux"))
+    assert "several lines" in str(refused(on, "settings_not_understood", ["iommu=pt"], bootloader="extlinux"))
 
 
 def test_a_generator_that_is_switched_off(on: ExtlinuxHost) -> None:
@@ -302,7 +265,7 @@ def test_a_generator_of_another_distribution(tmp_path: Path) -> None:
 
 def test_no_label_of_this_system(tmp_path: Path) -> None:
     on = ExtlinuxHost(tmp_path, files={CONFIG: "label x\nkernel /x\nappend root=/dev/vdb1\nlabel y\nlocalboot 1\n"})
-    refused(on, "boot_entries_missing", ["iommu=pt"], loader="extlinux")
+    refused(on, "boot_entries_missing", ["iommu=pt"], bootloader="extlinux")
 
 
 def test_a_partition_that_is_mounted_read_only(on: ExtlinuxHost) -> None:

@@ -13,10 +13,8 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import CommandLine, Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.grubby import (
     CONFIG,
@@ -34,9 +32,9 @@ from ansible_collections.kvm.passthrough.tests.unit.support.grubby import (
     GrubbyHost,
     entry_path,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
-OUR_TRACES = ("run/kvm-passthrough.lock",)
 LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 OTHER_MACHINE = "f" * 32
 RESCUE = f"{ENTRIES}/{MACHINE_ID}-0-rescue.conf"
@@ -60,35 +58,6 @@ REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "repeated": (["console=tty0", "console=ttyS0,115200", "hugepagesz=1G", "hugepages=4", "hugepagesz=2M"], []),
     "quoted": (['ice.dyndbg="module x +p; y*"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
 }
-
-
-def run(
-    on: GrubbyHost, present: Sequence[str] = (), absent: Sequence[str] = (), *, check: bool = False, **options: Any
-) -> dict[str, Any]:
-    return execute(on.host, build(on.host, present, absent, **options), module="kernel_parameters", check_mode=check)
-
-
-def refused(on: GrubbyHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    return caught.value
-
-
-def failed(on: GrubbyHost, code: str, *arguments: Any) -> PassthroughError:
-    """A run fails with this code, after it has undone everything."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    with pytest.raises(PassthroughError) as caught:
-        run(on, *arguments)
-    assert caught.value.code == code
-    assert not caught.value.extra["not_undone"]
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    assert not StateStore(on.host).all("kernel_parameter")
-    return caught.value
 
 
 def targets(result: dict[str, Any]) -> list[str]:

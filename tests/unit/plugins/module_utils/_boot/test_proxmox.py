@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEFAULTS, GrubHost
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import LOCK, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import (
     BOTH,
     GRUB_LEGACY,
@@ -33,7 +33,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import (
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
-OUR_TRACES = ("run/kvm-passthrough.lock",)
 LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 HOSTS: dict[str, dict[str, Any]] = {
@@ -56,24 +55,6 @@ REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
     "quoted": (['dyndbg="file drivers/vfio/* +p; module x +p"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
 }
-
-
-def run(
-    on: GrubHost, present: Sequence[str] = (), absent: Sequence[str] = (), *, check: bool = False, kernels: str = "all"
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, kernels=kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: ProxmoxHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    return caught.value
 
 
 @pytest.fixture(name="on")
@@ -251,7 +232,7 @@ def test_no_entries(on: ProxmoxHost) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_tool_that_fails_half_way(tmp_path: Path, mode: str) -> None:
     on = ProxmoxHost(tmp_path, mode)
-    before = tree_listing(on.root, exclude=OUR_TRACES)
+    before = tree_listing(on.root, exclude=LOCK)
     calls = []
 
     def fail_once(argv: Sequence[str]) -> Completed | None:
@@ -269,14 +250,14 @@ def test_a_tool_that_fails_half_way(tmp_path: Path, mode: str) -> None:
     assert caught.value.code == "command_failed"
     assert not caught.value.extra["not_undone"]
     assert len(calls) == 2
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
+    assert tree_listing(on.root, exclude=LOCK) == before
 
 
 def test_a_kernel_the_tool_skips_keeps_its_old_entry(on: ProxmoxHost) -> None:
-    before = tree_listing(on.root, exclude=(*OUR_TRACES, f"boot/initrd.img-{KERNELS[0]}"))
+    before = tree_listing(on.root, exclude=(*LOCK, f"boot/initrd.img-{KERNELS[0]}"))
     on.path(f"/boot/initrd.img-{KERNELS[0]}").unlink()
     with pytest.raises(PassthroughError) as caught:
         run(on, ["intel_iommu=on"])
     assert caught.value.code == "boot_entries_wrong"
     assert KERNELS[0] in str(caught.value)
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
+    assert tree_listing(on.root, exclude=LOCK) == before

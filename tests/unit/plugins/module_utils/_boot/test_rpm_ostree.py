@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,35 +17,12 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters i
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.rpm_ostree import Change
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.rpm_ostree import LINE, Kargs, OstreeHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 OUR_TRACES = ("run/kvm-passthrough.lock", "var/lib/kvm-passthrough")
-
-
-def run(
-    on: OstreeHost,
-    present: Sequence[str] = (),
-    absent: Sequence[str] = (),
-    *,
-    check: bool = False,
-    kernels: str = "all",
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, kernels=kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: OstreeHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root, exclude=OUR_TRACES[:1]) == before
-    return caught.value
 
 
 def changing(argv: Sequence[str]) -> bool:

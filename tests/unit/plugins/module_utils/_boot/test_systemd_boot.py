@@ -14,11 +14,11 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import detect
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import (
     ESP,
     KERNELS,
@@ -37,7 +37,6 @@ STUB_INFO = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb
 LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SELECTED = "/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SUFFIX = f" systemd.machine_id={MACHINE_ID}"
-OUR_TRACES = ("run/kvm-passthrough.lock",)
 
 ARCH = """\
 title   Arch Linux
@@ -69,42 +68,6 @@ REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
     "quoted": (['dyndbg="file drivers/vfio/* +p; module x +p"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
 }
-
-
-def run(
-    on: SystemdBootHost,
-    present: Sequence[str] = (),
-    absent: Sequence[str] = (),
-    *,
-    check: bool = False,
-    loader: str = "auto",
-    kernels: str = "all",
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, loader, kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: SystemdBootHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root) == before
-    return caught.value
-
-
-def failed(on: SystemdBootHost, code: str, *arguments: Any) -> PassthroughError:
-    """A run fails with this code, after it has undone everything."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    with pytest.raises(PassthroughError) as caught:
-        run(on, *arguments)
-    assert caught.value.code == code
-    assert not caught.value.extra["not_undone"]
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    assert not StateStore(on.host).all("kernel_parameter")
-    return caught.value
 
 
 @pytest.fixture(name="on")
@@ -318,7 +281,7 @@ def test_the_loader_without_proof(on: SystemdBootHost) -> None:
     assert "LoaderInfo is not there" in str(refused(on, "bootloader_unproved", ["iommu=pt"]))
     assert detect(on.host, "systemd-boot").evidence[0].startswith("the task says")
     on.path("/usr/bin/bootctl").unlink()
-    refused(on, "bootloader_incomplete", ["iommu=pt"], loader="systemd-boot")
+    refused(on, "bootloader_incomplete", ["iommu=pt"], bootloader="systemd-boot")
 
 
 def test_a_partition_that_is_mounted_read_only(on: SystemdBootHost) -> None:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +11,9 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEFAULTS
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.transactional_update import (
     CONFIG,
     MOUNTS,
@@ -26,30 +24,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_lis
 
 OUR_TRACES = ("run", "var/lib/kvm-passthrough")
 BOOTLOADER = "/etc/sysconfig/bootloader"
-
-
-def run(
-    on: TransactionalHost,
-    present: Sequence[str] = (),
-    absent: Sequence[str] = (),
-    *,
-    check: bool = False,
-    loader: str = "auto",
-    kernels: str = "all",
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, loader, kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: TransactionalHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root) == before
-    return caught.value
 
 
 def failed(on: TransactionalHost, code: str) -> PassthroughError:
@@ -257,4 +231,4 @@ def test_entries_by_sdbootutil_are_refused_by_name(on: TransactionalHost, kind: 
 
 
 def test_grub_alone_is_refused_there(on: TransactionalHost) -> None:
-    refused(on, "bootloader_unsupported", ["iommu=pt"], loader="grub")
+    refused(on, "bootloader_unsupported", ["iommu=pt"], bootloader="grub")

@@ -19,8 +19,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 from ansible_collections.kvm.passthrough.tests.unit.support.zipl import (
     CONFIG,
@@ -36,7 +36,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.zipl import (
     entry_path,
 )
 
-OUR_TRACES = ("run/kvm-passthrough.lock",)
 ENTRIES = {version: entry(version) for version in KERNELS}
 RESCUE = "0-rescue"
 PARMFILE = "/boot/parmfile"
@@ -68,36 +67,6 @@ REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
     "quoted": (['dyndbg="file drivers/vfio/* +p; module x +p"', "vfio-pci.ids=8086:10ca,1234:11e8"], ["intel_iommu"]),
 }
-
-
-def run(
-    on: ZiplHost, present: Sequence[str] = (), absent: Sequence[str] = (), *, check: bool = False, kernels: str = "all"
-) -> dict[str, Any]:
-    procedure = build(on.host, present, absent, kernels=kernels)
-    return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
-
-
-def refused(on: ZiplHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
-    """Both a check and a run fail with this code, and nothing at all is changed."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    for check in (True, False):
-        with pytest.raises(PassthroughError) as caught:
-            run(on, *arguments, check=check, **options)
-        assert caught.value.code == code
-        assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    return caught.value
-
-
-def failed(on: ZiplHost, code: str, *arguments: Any) -> PassthroughError:
-    """A run fails with this code, after it has undone everything."""
-    before = tree_listing(on.root, exclude=OUR_TRACES)
-    with pytest.raises(PassthroughError) as caught:
-        run(on, *arguments)
-    assert caught.value.code == code
-    assert not caught.value.extra["not_undone"]
-    assert tree_listing(on.root, exclude=OUR_TRACES) == before
-    assert not StateStore(on.host).all("kernel_parameter")
-    return caught.value
 
 
 @pytest.fixture(name="on")
