@@ -67,18 +67,18 @@ options:
       drivers_autoprobe:
         description:
           - >-
-            Whether drivers of the host may have VFs that are made from now on (C(sriov_drivers_autoprobe)). For VFs that
-            containers or the host itself use, set this to V(true).
+            Whether drivers of the host may have VFs that are made from now on (C(sriov_drivers_autoprobe)). For VFs
+            that containers or the host itself use, set this to V(true).
           - >-
-            Without it, they may not as long as O(pfs[].count) is not V(0), so that no driver of the host ever touches a VF
-            that is meant for a guest. A VFIO driver may have them even so. With O(pfs[].count=0), it becomes what it was
-            before this module changed it.
+            Without it, they may not as long as O(pfs[].count) is not V(0), so that no driver of the host ever touches a
+            VF that is meant for a guest. A VFIO driver may have them even so. With O(pfs[].count=0), it becomes what it
+            was before this module changed it.
         type: bool
       vfs:
         description:
           - >-
-            Settings of VFs of a network card. What is left out is left as it is. Several entries may name the same VF, as
-            long as they do not contradict each other.
+            Settings of VFs of a network card. What is left out is left as it is. Several entries may name the same VF,
+            as long as they do not contradict each other.
         type: list
         elements: dict
         default: []
@@ -91,14 +91,14 @@ options:
           mac:
             description:
               - >-
-                The MAC address, in quotes. A guest finds it in its VF and, unless O(pfs[].vfs[].trust), cannot change it.
-                Where the host sets none, most drivers choose another one at random every time the VF is made.
+                The MAC address, in quotes. A guest finds it in its VF and, unless O(pfs[].vfs[].trust), cannot change
+                it. Where the host sets none, most drivers choose another one at random every time the VF is made.
             type: str
           vlan:
             description:
               - >-
-                The VLAN that the card adds to all packets of the VF and takes away from those to it, V(1) to V(4094), or
-                V(0) for none. The guest sees nothing of it.
+                The VLAN that the card adds to all packets of the VF and takes away from those to it, V(1) to V(4094),
+                or V(0) for none. The guest sees nothing of it.
             type: int
           vlan_qos:
             description:
@@ -111,7 +111,7 @@ options:
             choices: [802.1q, 802.1ad]
           trust:
             description:
-              - Whether the guest may do more with the VF, such as changing its MAC address or entering promiscuous mode.
+              - Whether the guest may do more with the VF, such as changing its MAC address or receiving all packets.
             type: bool
           spoof_check:
             description:
@@ -128,8 +128,8 @@ options:
           link_state:
             description:
               - >-
-                The link that the VF sees. With V(auto) it is that of the card. With V(enable) it is always up, so that VFs
-                of a card without a cable reach each other.
+                The link that the VF sees. With V(auto) it is that of the card. With V(enable) it is always up, so that
+                VFs of a card without a cable reach each other.
             type: str
             choices: [auto, enable, disable]
   persistent:
@@ -137,7 +137,7 @@ options:
       - >-
         Whether all this is so at every boot, too. That takes a unit of systemd, C(kvm-passthrough-sriov.service), which
         knows a PF by its address and ids.
-      - With V(false), it is so until the next boot, and what an earlier run has made persistent for these PFs is removed.
+      - With V(false), it is so until the next boot, and what an earlier run made persistent for these PFs is removed.
     type: bool
     default: true
   force:

@@ -8,7 +8,7 @@ drivers/pci/pci-sysfs.c and drivers/pci/iov.c, ``sriov_numvfs_store`` and ``srio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from .settings import VfSettings
 PF_KIND = "sriov"
 """Records of PFs: how many VFs there are, and whether drivers of the host may have new ones."""
 VF_KIND = "sriov_vf"
-"""Records of VFs: their settings, or None while there is no such VF."""
+"""Records of VFs, one for each setting; None stands for a VF that is not there."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,19 @@ def pf_key(device: PciDevice) -> str:
     return f"{device.address} {device.ids}"
 
 
-def vf_key(device: PciDevice, index: int) -> str:
-    """The key of a VF's record."""
-    return f"{pf_key(device)} vf {index}"
+def _setting_key(device: PciDevice, index: int, name: str) -> str:
+    return f"{pf_key(device)} vf {index} {name}"
 
 
-def records_of_vfs(store: StateStore, device: PciDevice) -> dict[int, Record]:
-    """Index -> record of each VF of a PF whose settings this collection changed."""
+def records_of_vfs(store: StateStore, device: PciDevice) -> dict[tuple[int, str], Record]:
+    """Index and name -> record of each setting of a VF of a PF that this collection changed."""
     start = f"{pf_key(device)} vf "
-    return {int(record.key[len(start) :]): record for record in store.all(VF_KIND) if record.key.startswith(start)}
+    found = {}
+    for record in store.all(VF_KIND):
+        if record.key.startswith(start):
+            index, name = record.key[len(start) :].split()
+            found[int(index), name] = record
+    return found
 
 
 class Resize(Action):
@@ -89,12 +93,12 @@ class Resize(Action):
         after: PfState,
         *,
         vanishing: Mapping[int, VfPicture],
-        remembered: Mapping[int, Record] | None = None,
+        remembered: Mapping[tuple[int, str], Record] | None = None,
         timeout: float,
         on_made: Callable[[Mapping[int, PciAddress]], None] = lambda _unused: None,
     ) -> None:
         """:param vanishing: the VFs that exist, when their number changes
-        :param remembered: the records of settings of its VFs, by index, when their number changes
+        :param remembered: the records of its VFs, when their number changes
         :param on_made: is told the addresses of the VFs once they are there
         """
         self.description = _describe(device, before, after)
@@ -134,7 +138,9 @@ class Resize(Action):
             write_settings(host, self._device.address, index, picture.settings.beyond(present))
         # The switch is looked at whenever a VF is probed, and those that the host's drivers have may be older than it.
         autoprobe = self._states[0].drivers_autoprobe
-        probed = any(picture.binding.driver and not picture.binding.driver_override for picture in self._vanishing.values())
+        probed = any(
+            picture.binding.driver and not picture.binding.driver_override for picture in self._vanishing.values()
+        )
         if autoprobe is False and probed:
             self._write(host, "sriov_drivers_autoprobe", 1)
         for index, picture in self._vanishing.items():
@@ -146,7 +152,7 @@ class Resize(Action):
         now = PfState.of(Bus(host).device(self._device.address))
         if now.count not in (0, wanted.count):
             self._write(host, "sriov_numvfs", 0)
-        if wanted.drivers_autoprobe not in (None, now.drivers_autoprobe):
+        if wanted.drivers_autoprobe is not None and wanted.drivers_autoprobe != now.drivers_autoprobe:
             self._write(host, "sriov_drivers_autoprobe", int(wanted.drivers_autoprobe))
         if wanted.count not in (0, now.count):
             self._write(host, "sriov_numvfs", wanted.count)
@@ -179,13 +185,13 @@ class Resize(Action):
             after.to_json(),
             restore={"vfs": settings} if settings else None,
         )
-        return (own, *(self._settings_record(index, record) for index, record in self._remembered.items()))
+        return (own, *(self._settings_record(*place, record) for place, record in self._remembered.items()))
 
-    def _settings_record(self, index: int, record: Record) -> Record:
-        """What becomes of settings that were changed before: they go with the VF, and a new one has its driver's."""
+    def _settings_record(self, index: int, name: str, record: Record) -> Record:
+        """What becomes of a setting that was changed before: it goes with the VF, and a new one has its driver's."""
         now = record.after if index in self._vanishing else None
-        made = self._made.get(index)
-        return Record(VF_KIND, record.key, now, None if made is None else made.to_json())
+        made = self._made.get(index, VfSettings()).to_json()
+        return Record(VF_KIND, record.key, now, made.get(name))
 
 
 def _describe(device: PciDevice, before: PfState, after: PfState) -> str:
@@ -211,20 +217,20 @@ def _explained(error: PassthroughError, device: PciDevice, count: int) -> Passth
 _NO_RESOURCES = (
     "vfs_no_resources",
     ": there is no room for their memory regions (BARs) or their bus numbers",
-    "The firmware reserved none: switch on SR-IOV, ARI and \"Above 4G decoding\" in its setup. Where that is not to be had, "
+    'The firmware reserved none: switch on SR-IOV, ARI and "Above 4G decoding" in its setup. Where that cannot be had, '
     "the kernel parameter pci=realloc makes the kernel reserve room itself (pci=assign-busses where dmesg names a bus "
     "number out of range). Fewer virtual functions take less room.",
 )
 _BUSY = (
     "vfs_busy",
     ": virtual functions of it are in use, or another program changes their number at the same time",
-    "Look for a udev rule, a service or another tool that makes virtual functions (mstconfig, NetworkManager, openvswitch), "
+    "Look for a udev rule, a service or another tool that makes virtual functions (NetworkManager, Open vSwitch), "
     "and for a guest that has one.",
 )
 _UNSUPPORTED = (
     "sriov_unsupported_by_driver",
     ": the driver cannot make virtual functions, or let go of the device meanwhile",
-    "Bind the card to the vendor's driver. Some drivers take the number as a parameter of their module (max_vfs) instead, "
+    "Bind the card to the vendor's driver. Some drivers take the number as a parameter of their module (max_vfs), "
     "and others have SR-IOV only with newer firmware.",
 )
 # drivers/pci/iov.c and what drivers return from sriov_configure().
@@ -240,7 +246,7 @@ _REFUSALS = {
     "ERANGE": (
         "count_exceeds_totalvfs",
         ": that is more than it can have",
-        "The firmware of some cards has a limit of its own (NUM_OF_VFS of Mellanox, bnxt's NVRAM), which its tool changes.",
+        "The firmware of some cards has a limit of its own (NUM_OF_VFS of Mellanox), which the vendor's tool changes.",
     ),
 }
 
@@ -249,10 +255,17 @@ class ConfigureVf(Action):
     """Set what differs of one VF, look whether the driver kept it, and remember what it had."""
 
     def __init__(
-        self, device: PciDevice, index: int, before: VfSettings | None, wanted: VfSettings
+        self,
+        device: PciDevice,
+        index: int,
+        before: VfSettings | None,
+        wanted: VfSettings,
+        *,
+        was_made: Collection[str] = (),
     ) -> None:
         """:param before: None for a VF that is only made in this run
         :param wanted: what is to be set, and nothing that is so already
+        :param was_made: the settings that came with the VF when an earlier run made it, and were not changed since
         """
         self.description = f"set {', '.join(wanted.to_json())} of VF {index} of {device.address}"
         self.target = f"{device.address} vf {index}"
@@ -261,8 +274,8 @@ class ConfigureVf(Action):
         self._device = device
         self._index = index
         self._former = before
+        self._was_made = was_made
         self._wanted = wanted
-        self._left = wanted if before is None else wanted.over(before)
 
     def apply(self, host: Host) -> None:
         self.partial = True
@@ -273,14 +286,13 @@ class ConfigureVf(Action):
         if lost.to_json():
             raise PassthroughError(
                 "vf_setting_not_kept",
-                f"The driver {self._device.driver} of {address} took {' '.join(lost.words())} for VF {self._index}, but shows "
-                f"{' '.join(now.restricted_to(lost).words()) or 'nothing of it'}.",
-                "Leave the setting out, or look for another program (libvirt, NetworkManager) that sets it at the same time.",
+                f"The driver {self._device.driver} of {address} took {' '.join(lost.words())} for VF {self._index}, "
+                f"but shows {' '.join(now.restricted_to(lost).words()) or 'nothing of it'}.",
+                "Leave the setting out, or look for another program (libvirt, NetworkManager) that sets it meanwhile.",
                 device=str(address),
                 vf=self._index,
                 settings=list(lost.to_json()),
             )
-        self._left = now
 
     def undo(self, host: Host) -> None:
         if self._former is None:
@@ -291,5 +303,13 @@ class ConfigureVf(Action):
         write_settings(host, address, self._index, former.beyond(now))
 
     def records(self) -> Sequence[Record]:
-        before = None if self._former is None else self._former.to_json()
-        return (Record(VF_KIND, vf_key(self._device, self._index), before, self._left.to_json()),)
+        former = {} if self._former is None else self._former.to_json()
+        return [
+            Record(
+                VF_KIND,
+                _setting_key(self._device, self._index, name),
+                None if name in self._was_made else former.get(name),
+                value,
+            )
+            for name, value in self._wanted.to_json().items()
+        ]

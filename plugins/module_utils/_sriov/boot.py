@@ -87,8 +87,8 @@ _FIXED = {UNIT_PATH: _UNIT, RATES_UNIT_PATH: _RATES_UNIT, WANTS_PATH: _WANTS}
 _SCRIPT = """\
 #!/bin/sh
 # Written by kvm.passthrough.sriov_vfs, which reads it, too: it replaces or removes the whole file.
-# The virtual functions of this host, for systemd to make at every boot (kvm-passthrough-sriov.service), and their rates,
-# which wait for the network (kvm-passthrough-sriov-rates.service).
+# The virtual functions of this host, which systemd makes at every boot (kvm-passthrough-sriov.service), and their
+# rates, which wait for the network (kvm-passthrough-sriov-rates.service).
 
 phase=$1
 devices=/sys/bus/pci/devices

@@ -124,7 +124,10 @@ class _PfReader:
         for name, value in twice.to_json().items():
             if value != getattr(settings, name):
                 self._wrong(
-                    where, name, getattr(settings, name), f"contradicts {value!r}, which another entry has for VF {index}"
+                    where,
+                    name,
+                    getattr(settings, name),
+                    f"contradicts {value!r}, which another entry has for VF {index}",
                 )
         self.vfs[index] = settings.over(present)
 

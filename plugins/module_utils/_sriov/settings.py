@@ -67,7 +67,7 @@ class VfSettings:
         return self.min_tx_rate is not None or self.max_tx_rate is not None
 
     def parts(self) -> Iterator[VfSettings]:
-        """The settings one command at a time, so that a driver that refuses one can be told from one that refuses all."""
+        """The settings one command at a time, to tell a driver that refuses one from a driver that refuses all."""
         for names in _TOGETHER:
             part = VfSettings(**{name: getattr(self, name) for name in names})
             if part.to_json():
@@ -130,9 +130,7 @@ class VfSettings:
 
 
 def _switch(value: Any) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    return value == "on"
+    return None if value is None else value in (True, "on")
 
 
 def _on_off(value: bool) -> str:

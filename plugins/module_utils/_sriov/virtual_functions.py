@@ -13,7 +13,7 @@ from .._core.host import Host
 from .._core.plan import Action, Plan
 from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
-from .._pci.device import Bus, PciDevice, is_vfio_driver
+from .._pci.device import PciDevice, is_vfio_driver
 from .._pci.numbers import integer
 from .._pci.selector import select_all
 from .._vfio.binding import Binding
@@ -199,7 +199,7 @@ class SriovVfs:
             if kept:
                 yield (
                     f"{', '.join(kept)} of {device.address} {'is' if len(kept) == 1 else 'are'} bound to VFIO and will "
-                    "vanish. Virtual functions made anew are bound again at once only where kvm.passthrough.vfio_devices "
+                    "vanish. New virtual functions are bound again at once only where kvm.passthrough.vfio_devices "
                     "made that persistent; run it again afterwards."
                 )
             if transition.interface is not None:
@@ -234,14 +234,14 @@ class SriovVfs:
         for transition in observed.transitions:
             if transition.changes:
                 plan.add(self._resize(transition, observed))
-            plan.extend(self._settings(transition))
+            plan.extend(self._settings(transition, observed.store))
         plan.extend(observed.boot.plan(observed.persistent))
         return plan
 
     def _resize(self, transition: PfTransition, observed: Observation) -> Resize:
         device = transition.device
         vanishing: dict[int, VfPicture] = {}
-        remembered: dict[int, Record] = {}
+        remembered: dict[tuple[int, str], Record] = {}
         if transition.resizes:
             remembered = records_of_vfs(observed.store, device)
             for index, address in device.vfs_by_index.items():
@@ -257,9 +257,15 @@ class SriovVfs:
             on_made=transition.tell_addresses,
         )
 
-    def _settings(self, transition: PfTransition) -> Iterator[Action]:
+    def _settings(self, transition: PfTransition, store: StateStore) -> Iterator[Action]:
+        device = transition.device
+        record = store.get(PF_KIND, pf_key(device))
+        # A run that was killed may have made them; then there was no such VF before ours.
+        is_ours = record is not None and PfState.from_json(record.before).count != PfState.from_json(record.after).count
+        known = records_of_vfs(store, device)
         for index, former, missing in transition.settings_to_make():
-            yield ConfigureVf(transition.device, index, former, missing)
+            was_made = [name for name in missing.to_json() if is_ours and (index, name) not in known]
+            yield ConfigureVf(device, index, former, missing, was_made=was_made)
 
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
         """The PFs, each with what it has before and after, and what is to be known."""
@@ -293,13 +299,13 @@ class SriovVfs:
         if count > total:
             yield Problem(
                 "count_exceeds_totalvfs",
-                f"{transition.asked.where}: {count} virtual functions of {device.address} are asked for, and it can have "
-                f"{total} (sriov_totalvfs).",
+                f"{transition.asked.where}: {count} virtual functions of {device.address} are asked for, and it can "
+                f"have {total} (sriov_totalvfs).",
                 "Ask for fewer. Some cards have a limit in their firmware or its settings that can be raised with the "
                 "vendor's tool (NUM_OF_VFS with mlxconfig), and some firmware setups have one, too."
                 if total
-                else "SR-IOV is switched off in the card: its vendor's tool switches it on (SRIOV_EN and NUM_OF_VFS with "
-                "mlxconfig), or the setup of the host's firmware does.",
+                else "SR-IOV is switched off in the card: its vendor's tool switches it on (SRIOV_EN and NUM_OF_VFS "
+                "with mlxconfig), or the setup of the host's firmware does.",
                 {**details, "value": count, "totalvfs": total},
             )
         if transition.resizes:
@@ -321,7 +327,7 @@ class SriovVfs:
         if device.driver is None:
             yield Problem(
                 "pf_without_driver",
-                f"{device.address} has no driver, and it is the driver of the physical function that makes virtual ones.",
+                f"{device.address} has no driver, and the driver of a physical function is what makes virtual ones.",
                 "Load the driver of the card; dmesg says why it is not bound.",
                 details,
             )
@@ -341,8 +347,8 @@ def _not_a_pf(device: PciDevice) -> Problem:
     else:
         what = "is no SR-IOV physical function"
         remedy = (
-            "The card has no SR-IOV, or it is switched off in the card's firmware (the vendor's tool switches it on, such "
-            "as SRIOV_EN with mlxconfig) or in the setup of the host's firmware."
+            "The card has no SR-IOV, or it is switched off in the card's firmware (the vendor's tool switches it on, "
+            "such as SRIOV_EN with mlxconfig) or in the setup of the host's firmware."
         )
     return Problem("not_a_pf", f"{device.address} {what}.", remedy, {"device": str(device.address)})
 
@@ -357,8 +363,8 @@ def _unknown_settings(transition: PfTransition) -> Iterator[Problem]:
         if unknown:
             yield Problem(
                 "vf_setting_unsupported",
-                f"The driver {transition.device.driver} of {transition.device.address} does not tell {', '.join(unknown)} "
-                f"of VF {index}, so it does not support that.",
+                f"The driver {transition.device.driver} of {transition.device.address} does not tell "
+                f"{', '.join(unknown)} of VF {index}, so it does not support that.",
                 "Leave it out. Some drivers have it only with newer kernels or firmware.",
                 {"device": str(transition.device.address), "vf": index, "settings": unknown},
             )
@@ -388,7 +394,8 @@ def _repeated_macs(transitions: Iterable[PfTransition]) -> Iterator[Problem]:
 def _predicted(device: PciDevice, count: int) -> dict[int, PciAddress]:
     """The addresses of VFs that are not there yet, where the device tells offset and stride of their routing ids.
 
-    Source: PCI Express Base Specification, "First VF Offset" and "VF Stride"; drivers/pci/iov.c, ``pci_iov_virtfn_bus``.
+    Source: PCI Express Base Specification, "First VF Offset" and "VF Stride"; ``pci_iov_virtfn_bus`` of
+    drivers/pci/iov.c.
     """
     offset, stride = (integer(device.attribute(name)) for name in ("sriov_offset", "sriov_stride"))
     if not offset or stride is None or (count > 1 and not stride):

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fake kernel's SR-IOV: what is written to ``sriov_numvfs`` makes and removes virtual functions, and ``ip`` sets them.
+"""The fake kernel's SR-IOV: ``sriov_numvfs`` makes and removes virtual functions, and ``ip`` sets them.
 
 All of its state is in the directory tree, so another process may go on where one was killed. Sources:
 drivers/pci/iov.c; drivers/net/ethernet/intel/igb/igb_main.c for what the driver refuses; iproute2's ip/iplink.c.
@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 
 from .kernel import PCI_DEVICES, FakeKernel
@@ -59,6 +57,7 @@ class SriovKernel(FakeKernel):
         self.forgetful: set[str] = set()
         """What it takes and does not keep."""
         self._refusals_left: dict[str, int] = {}
+        self.reactions.update(sriov_numvfs=self._set_numvfs, sriov_drivers_autoprobe=self._set_autoprobe)
 
     def refuse_once(self, pf: str | None, number: int) -> None:
         """Refuse to make VFs of a PF the next time, with this errno; None: never."""
@@ -67,44 +66,29 @@ class SriovKernel(FakeKernel):
 
     # -- attributes --------------------------------------------------------------------------------------
 
-    def _react(self, path: str, value: str) -> None:
-        name = path.rsplit("/", 1)[-1]
-        match = re.fullmatch(rf"{PCI_DEVICES}/([^/]+)/(?:sriov_numvfs|sriov_drivers_autoprobe)", path)
-        if match is None:
-            super()._react(path, value)
-        elif name == "sriov_drivers_autoprobe":
-            if value.strip() not in ("0", "1"):
-                raise self._says(path, value, errno.EINVAL)
-            self.tree.set_attribute(match[1], name, value.strip())
-        else:
-            self._set_numvfs(match[1], path, value)
+    def _set_autoprobe(self, path: str, value: str) -> None:
+        if value.strip() not in ("0", "1"):
+            raise self.refused(path, value, errno.EINVAL)
+        self.tree.set_attribute(self.address_of(path, value), "sriov_drivers_autoprobe", value.strip())
 
-    def _says(self, path: str, value: str, number: int) -> PassthroughError:
-        return PassthroughError(
-            "attribute_write_failed",
-            f"{os.strerror(number)}: {path}",
-            path=path,
-            value=value.strip(),
-            errno=errno.errorcode[number],
-        )
-
-    def _set_numvfs(self, pf: str, path: str, value: str) -> None:
+    def _set_numvfs(self, path: str, value: str) -> None:
+        pf = self.address_of(path, value)
         wanted, now = int(value), int(self.attribute(path) or 0)
         if wanted > int(self.attribute(f"{PCI_DEVICES}/{pf}/sriov_totalvfs") or 0):
-            raise self._says(path, value, errno.ERANGE)
+            raise self.refused(path, value, errno.ERANGE)
         if wanted == now:
             return
         if self.link_name(f"{PCI_DEVICES}/{pf}/driver") not in ("igb", "nvme"):
-            raise self._says(path, value, errno.ENOENT)
+            raise self.refused(path, value, errno.ENOENT)
         if wanted and now:
-            raise self._says(path, value, errno.EBUSY)
+            raise self.refused(path, value, errno.EBUSY)
         if not wanted:
             self._remove_vfs(pf)
         elif self._refusals_left.get(pf) == 0:
             self._make_vfs(pf, wanted)
         elif pf in self.refusals:
             self._refusals_left[pf] = self._refusals_left.get(pf, -1) - 1
-            raise self._says(path, value, self.refusals[pf])
+            raise self.refused(path, value, self.refusals[pf])
         elif pf in self.silent:
             self.tree.set_attribute(pf, "sriov_numvfs", str(wanted))
         else:

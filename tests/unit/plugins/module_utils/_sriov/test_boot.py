@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.actions import PfState
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import (
-    SCRIPT_PATH,
     RATES_UNIT_PATH,
+    SCRIPT_PATH,
     UNIT_PATH,
     WANTS_PATH,
     BootVfs,
@@ -33,7 +33,9 @@ FIRST, SECOND = "0000:01:00.0", "0000:07:00.0"
 IDS = (0x8086, 0x10C9, 0x1AF4, 0x1100)
 
 
-def pf(address: str, count: int = 4, vfs: tuple[tuple[int, VfSettings], ...] = (), autoprobe: bool = False) -> PersistentPf:
+def pf(
+    address: str, count: int = 4, vfs: tuple[tuple[int, VfSettings], ...] = (), autoprobe: bool = False
+) -> PersistentPf:
     return PersistentPf(PciAddress.parse(address), IDS, PfState(count, autoprobe), vfs)
 
 
@@ -125,7 +127,13 @@ class Boot:
         words = [shell, "sh"] if shell == "busybox" else [shell]
         path = f"{bin_directory}:/usr/bin:/bin"
         self.done = subprocess.run(
-            [*words, "-s", phase], input=text, env={"PATH": path}, capture_output=True, text=True, check=False, timeout=60
+            [*words, "-s", phase],
+            input=text,
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         self.ip = log.read_text().splitlines()
         self.tree = tree

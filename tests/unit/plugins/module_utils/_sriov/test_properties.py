@@ -83,7 +83,8 @@ def test_all_or_nothing(steps: list[tuple[list[dict[str, Any]], bool, str | None
             try:
                 done = run(kernel, *pfs, persistent=persistent)
             except PassthroughError as error:
-                assert error.extra["not_undone"] == [], str(error)
+                failed = error.extra
+                assert failed["not_undone"] == []
                 assert tree_listing(kernel.root, ("run", "var")) == before
                 assert kernel.attribute(STATE_PATH) == records
                 continue

@@ -27,7 +27,9 @@ def problems(*vfs: dict[str, Any], **pf: Any) -> list[tuple[str, Any]]:
 
 
 def test_settings_of_several_entries_add_up() -> None:
-    found = read({"vf": "all", "trust": True}, {"vf": [1, 2], "spoof_check": False}, {"vf": "2", "vlan": 7, "trust": True})
+    found = read(
+        {"vf": "all", "trust": True}, {"vf": [1, 2], "spoof_check": False}, {"vf": "2", "vlan": 7, "trust": True}
+    )
     assert found.pfs[0].vfs == {
         0: VfSettings(trust=True),
         1: VfSettings(trust=True, spoof_check=False),

@@ -13,12 +13,13 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
-from ansible_collections.kvm.passthrough.plugins.module_utils._pci.selector import Selector
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.selector import Selector
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH, UNIT_PATH, WANTS_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build as build_devices
-from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES, Fault
+from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
+from ansible_collections.kvm.passthrough.tests.unit.support.kernel.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import NVME, PF, TWINS, VF0, VF1
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
@@ -219,7 +220,7 @@ def test_settings_of_a_vf_that_was_there_are_remembered(kernel: SriovKernel) -> 
     kernel.set_behind_our_back(PF, 1, "vlan", 9)
     run(kernel, asked(count=2, vfs=[{"vf": 1, "vlan": 7}], drivers_autoprobe=True), persistent=False)
     (record,) = StateStore(kernel).all("sriov_vf")
-    assert (record.key, record.before["vlan"], record.after["vlan"]) == (f"{PF} 8086:10c9 vf 1", 9, 7)
+    assert (record.key, record.before, record.after) == (f"{PF} 8086:10c9 vf 1 vlan", 9, 7)
     run(kernel, asked(count=2, vfs=[{"vf": 1, "vlan": 9}], drivers_autoprobe=True), persistent=False)
     assert kernel.attribute(STATE_PATH) is None
 
@@ -362,7 +363,7 @@ def test_a_number_that_is_taken_without_effect(kernel: SriovKernel) -> None:
 
 
 def test_a_driver_that_hangs(kernel: SriovKernel) -> None:
-    kernel.faults = {3: Fault.HANG}
+    kernel.faults.by_number = {3: Fault.HANG}
     error = failure(kernel, asked())
     assert error.code == "attribute_write_timeout"
     assert [problem["code"] for problem in error.as_result()["problems"]] == ["attribute_write_timeout", "not_undone"]
