@@ -17,7 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +31,7 @@ MANAGEMENT_MAC = "52:54:00:6b:76:01"
 BOOT_TIMEOUT = 600
 _RESTORE_TIMEOUT = 120
 _STOP_TIMEOUT = 15
+_POWER_OFF_TIMEOUT = 120
 _STATE_FILE, _PID_FILE = "machine.json", "pid"
 
 
@@ -61,7 +62,7 @@ class _Record:
 class Machine:
     """A machine of the lab. As a context manager it is stopped at the end, whatever happens.
 
-    ``settle``, ``reboot``, ``save`` and what is about nested guests are for one with a disk.
+    ``settle``, ``reboot``, ``restart``, ``save`` and what is about nested guests are for one with a disk.
     """
 
     def __init__(self, directory: Path, record: _Record, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -202,6 +203,31 @@ class Machine:
         self.settle()
         return time.monotonic() - before
 
+    def restart(self, hardware: Hardware, *, limit: float) -> None:
+        """Shut it down from inside and boot the same disk with other hardware; after ``limit`` seconds it is ended.
+
+        Returns when it is up and settled. Raises LabError when it does not go down, or not come up.
+        """
+        self.ssh("sudo systemctl --no-block poweroff", check=False)
+        deadline = time.monotonic() + _POWER_OFF_TIMEOUT
+        while self.running():
+            if time.monotonic() > deadline:
+                raise LabError(f"machine '{self.name}' does not go down{_log_ends(self.directory)}")
+            time.sleep(0.2)
+        if self._process is not None:
+            self._process.wait(_STOP_TIMEOUT)
+        drive = _drive(self.directory / "disk.qcow2")
+        sockets = Path(self._record.sockets)
+        self._process, pid = _start_process(
+            hardware, drive, self.directory, sockets, self.ssh_port, limit, restore=False
+        )
+        self._record = replace(self._record, pid=pid)
+        _write_record(self.directory, self._record)
+        with self.qmp() as qmp:
+            qmp.execute("cont")
+        self.wait_ssh()
+        self.settle()
+
     def set_clock(self) -> None:
         """Give it the time of this machine: a restored one believes it is when it was saved."""
         self.ssh(f"sudo date --utc --set=@{time.time():.0f} >/dev/null")
@@ -303,7 +329,7 @@ def launch(
         port = _free_port()
         process, pid = _start_process(hardware, drive, directory, sockets, port, limit, restore=state is not None)
         record = _Record(name, pid, port, str(key), str(sockets), artefact)
-        (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
+        _write_record(directory, record)
     except BaseException:
         shutil.rmtree(sockets, ignore_errors=True)
         raise
@@ -325,7 +351,16 @@ def _root_drive(qemu: Qemu, backing: Path, overlay: Path) -> tuple[str, ...]:
     backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
     run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, overlay],
         timeout=60, env=qemu.environment)  # fmt: skip
+    return _drive(overlay)
+
+
+def _drive(overlay: Path) -> tuple[str, ...]:
+    """The option that makes a disk the drive ``root``."""
     return ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}")
+
+
+def _write_record(directory: Path, record: _Record) -> None:
+    (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
 def _start_process(

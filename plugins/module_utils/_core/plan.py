@@ -55,6 +55,10 @@ class Action(ABC):
         """
         return ()
 
+    def forgets(self) -> Sequence[tuple[str, str]]:
+        """Kind and key of the records that are dropped with this step, before it is applied."""
+        return ()
+
     def diff(self) -> dict[str, str]:
         """What Ansible shows for this step with ``--diff``."""
         return {

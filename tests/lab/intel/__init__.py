@@ -16,6 +16,7 @@ What the lab host sees (``lspci``)::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..machine import MANAGEMENT_MAC, Hardware, Machine
@@ -40,7 +41,16 @@ MEMORY = ("-m", "3072")
 ROOT_DISK = ("-device", "virtio-blk-pci,drive=root,addr=0x3")
 MANAGEMENT_CARD = ("-device", f"virtio-net-pci,netdev=management,mac={MANAGEMENT_MAC},addr=0x2,romfile=")
 
-DEVICES = (
+# Functions 0 and 3 are one kind and 1 and 2 another, like a card of which a guest
+# gets two of four ports.
+SECOND_SLOT = (
+    "-device", "edu,bus=port2,addr=0x0.0x0,multifunction=on",
+    "-device", "pci-testdev,bus=port2,addr=0x0.0x1",
+    "-device", "pci-testdev,bus=port2,addr=0x0.0x2",
+    "-device", "edu,bus=port2,addr=0x0.0x3",
+)  # fmt: skip
+
+_BEFORE_SECOND_SLOT = (
     "-device", "intel-iommu,intremap=on,caching-mode=on",
     "-device", "VGA,addr=0x1",
     *(
@@ -51,16 +61,13 @@ DEVICES = (
     # A hub of its own gives the card a link without a way out.
     "-netdev", "hubport,id=wire,hubid=0",
     "-device", "igb,bus=port1,netdev=wire,mac=52:54:00:6b:76:10",
-    # Functions 0 and 3 are one kind and 1 and 2 another, like a card of which a guest
-    # gets two of four ports.
-    "-device", "edu,bus=port2,addr=0x0.0x0,multifunction=on",
-    "-device", "pci-testdev,bus=port2,addr=0x0.0x1",
-    "-device", "pci-testdev,bus=port2,addr=0x0.0x2",
-    "-device", "edu,bus=port2,addr=0x0.0x3",
+)  # fmt: skip
+_AFTER_SECOND_SLOT = (
     "-device", "ich9-usb-ehci2,id=ehci,addr=0x1a.0x7,multifunction=on",
     "-device", "ich9-usb-uhci4,masterbus=ehci.0,firstport=0,addr=0x1a.0x0,multifunction=on",
     "-device", "nvme-subsys,id=nvme-subsystem",
 )  # fmt: skip
+DEVICES = (*_BEFORE_SECOND_SLOT, *SECOND_SLOT, *_AFTER_SECOND_SLOT)
 
 # QEMU cannot save an NVMe controller in a snapshot, so it is plugged in after the start.
 # It has no namespace: one with SR-IOV belongs to a subsystem, and then QEMU adds
@@ -78,9 +85,10 @@ NVME_DEVICE: dict[str, str | int] = {
 }
 
 
-def hardware(qemu: Qemu) -> Hardware:
-    """The whole machine, with its root disk."""
-    return Hardware(qemu, (*BASE, *MEMORY, *DEVICES, *MANAGEMENT_CARD, *ROOT_DISK))
+def hardware(qemu: Qemu, second_slot: Sequence[str] = SECOND_SLOT) -> Hardware:
+    """The whole machine, with its root disk; ``second_slot`` is what is in the slot of four functions."""
+    devices = (*_BEFORE_SECOND_SLOT, *second_slot, *_AFTER_SECOND_SLOT)
+    return Hardware(qemu, (*BASE, *MEMORY, *devices, *MANAGEMENT_CARD, *ROOT_DISK))
 
 
 def plug_nvme(machine: Machine) -> None:
