@@ -83,6 +83,13 @@ sudo update-grub 2>&1
 """
 
 
+# What boots it, all its devices have for drivers, and a machine waits for (/dev/kvm).
+_SECOND_KERNEL_MODULES = (
+    "virtio_pci", "virtio_net", "virtio_blk", "ext4", "kvm_amd", "vfio_pci", "pci_stub",
+    "igb", "igbvf", "e1000e", "nvme", "ehci_pci", "uhci_hcd", "tun",
+)  # fmt: skip
+
+
 def _additions(directory: Path, tree: Path) -> Mapping[str, bytes]:
     """The nested guests."""
     images = "var/lib/libvirt/images"
@@ -106,7 +113,7 @@ MACHINE = LargeMachine(
         # -cpu max has SVM, which the nested guest needs.
         (*q35.base(), *q35.ROOT_DISK),
         (_FILES / "rootfs",),
-        second_kernel=SecondKernel("rt-amd64", ("virtio_pci", "virtio_net", "virtio_blk", "ext4", "vfio_pci", "igb")),
+        second_kernel=SecondKernel("rt-amd64", _SECOND_KERNEL_MODULES),
         additions=_additions,
         inputs=(_GUEST_FILES,),
     ),
