@@ -86,8 +86,11 @@ _ALL = (
     ),
     _machine(
         "extlinux",
-        "EXTLINUX (Syslinux) on BIOS, its menu written by hand, initramfs-tools",
-        ("extlinux", "syslinux-common"),
+        "EXTLINUX (Syslinux) on BIOS, its menu written by hand, initramfs-tools; SELinux, switched off",
+        (
+            *("extlinux", "syslinux-common"),
+            *("selinux-policy-default", "policycoreutils", "python3-semanage"),
+        ),
         # EXTLINUX reads no ext4 file system with these.
         Layout(3072, root_features="^64bit,^metadata_csum"),
     ),
