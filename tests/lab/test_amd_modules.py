@@ -8,8 +8,7 @@ import pytest
 
 from tests import lab
 
-from .controller import Controller
-from .test_intel_modules import quadruple
+from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("amd")
 

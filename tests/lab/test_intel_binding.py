@@ -9,9 +9,7 @@ import pytest
 from tests import lab
 
 from . import intel
-from .controller import Controller
-from .qemu import find_qemu
-from .test_intel_modules import quadruple
+from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("intel")
 
@@ -124,7 +122,7 @@ def test_another_device_in_the_place_of_one_that_is_bound_at_every_boot(iommu_ho
     assert drivers(iommu_host, [VF0, VF1, *SLOT]) == ["igbvf", *["vfio-pci"] * 5]
 
     other = ("-device", "e1000e,bus=port2,mac=52:54:00:6b:76:20")
-    iommu_host.restart(intel.hardware(find_qemu(), second_slot=other), limit=lab.DEFAULT_LIMIT)
+    iommu_host.restart(intel.MACHINE.hardware(intel.devices(other)), limit=lab.DEFAULT_LIMIT)
 
     # The rules are about devices and not about places.
     assert drivers(iommu_host, [VF0, VF1, SLOT[0]]) == ["igbvf", "vfio-pci", "e1000e"]

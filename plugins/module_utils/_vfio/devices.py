@@ -12,7 +12,7 @@ from typing import Any
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
-from .._core.plan import Action, Plan
+from .._core.plan import Action, Forget, Plan
 from .._core.state import StateStore
 from .._pci.address import PciAddress
 from .._pci.device import DRIVERS, Bus, PciDevice, is_vfio_driver
@@ -22,7 +22,7 @@ from .choice import DriverChoice
 from .group import mates, mates_to_take, unlisted_mates
 from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
-from .memory import DriverRecords, Forget, RecallingBus, Stale
+from .memory import KIND, DriverRecords, RecallingBus, Stale
 from .persistence.rules import PersistentDevice
 from .persistence.settings import BootSettings
 
@@ -328,11 +328,12 @@ class VfioDevices:
             device = transition.device
             if observed.records.outlived(device, changes=transition.changes):
                 has = transition.before.driver or "no driver"
-                key = observed.records.key_of(device)
-                actions.append(Forget(device.address, [key], f"it has {has}, and not through this collection"))
+                names = [(KIND, observed.records.key_of(device))]
+                actions.append(Forget(str(device.address), names, f"it has {has}, and not through this collection"))
         for stale in observed.stale:
             if stale.records and self._drops(stale, observed):
-                actions.append(Forget(stale.address, stale.records, f"the device {stale.ids} is gone"))
+                names = [(KIND, key) for key in stale.records]
+                actions.append(Forget(str(stale.address), names, f"the device {stale.ids} is gone"))
         return actions
 
     def _drops(self, stale: Stale, observed: Observation) -> bool:

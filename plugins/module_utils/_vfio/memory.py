@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
-from .._core.plan import Action
 from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
 from .._pci.device import UNREADABLE_DEVICE, Bus, PciDevice
@@ -153,27 +152,6 @@ class Stale:
         how = f"bound to {self.driver} at every boot" if self.persistent else f"bound to {self.driver}"
         now = f"{self.found} is there now" if self.found is not None else "nothing is there now"
         return f"The device {self.ids} at {self.address}, which this collection {how}, is gone: {now}."
-
-
-class Forget(Action):
-    """Drop what is remembered of a device: it is gone, or somebody else took it back."""
-
-    before = "remembered"
-    after = None
-
-    def __init__(self, address: PciAddress, keys: Sequence[str], why: str) -> None:
-        self.description = f"forget what {address} had: {why}"
-        self.target = str(address)
-        self._keys = keys
-
-    def apply(self, host: Host) -> None:
-        """Nothing: the runner drops the records."""
-
-    def undo(self, host: Host) -> None:
-        """Nothing: the runner puts them back."""
-
-    def forgets(self) -> Sequence[tuple[str, str]]:
-        return [(KIND, key) for key in self._keys]
 
 
 class RecallingBus(Bus):
