@@ -10,8 +10,7 @@ import pytest
 
 from tests import lab
 
-from .controller import Controller
-from .test_intel_modules import _drivers, quadruple
+from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("amd")
 
@@ -21,7 +20,7 @@ VFS = ["0000:01:10.0", "0000:01:10.2"]
 
 def test_virtual_functions_are_made_set_bound_and_removed(small_machine: lab.Machine) -> None:
     ansible = Controller(small_machine)
-    before = _drivers(small_machine)
+    before = small_machine.drivers()
     asked = {"pf": {"address": PF}, "count": 2, "vfs": [{"vf": 1, "mac": "52:54:00:6b:76:b1", "vlan": 7}]}
 
     refused = ansible.module("sriov_vfs", {"pfs": [asked]})
@@ -36,11 +35,11 @@ def test_virtual_functions_are_made_set_bound_and_removed(small_machine: lab.Mac
 
     bound = {"devices": [{"pf": {"address": PF}, "vf": 1}], "persistent": False}
     quadruple(ansible, "vfio_devices", bound)
-    drivers = _drivers(small_machine)
+    drivers = small_machine.drivers()
     assert {vf: drivers[vf] for vf in VFS} == {VFS[0]: "", VFS[1]: "vfio-pci"}
     quadruple(ansible, "vfio_devices", {**bound, "state": "released"})
     quadruple(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 0}], "persistent": False})
 
-    assert _drivers(small_machine) == before
+    assert small_machine.drivers() == before
     leftovers = small_machine.ssh("sudo find / -xdev -name '*kvm-passthrough*' ! -name '*.lock'").stdout
     assert leftovers == ""

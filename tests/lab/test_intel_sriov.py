@@ -11,8 +11,7 @@ import pytest
 
 from tests import lab
 
-from .controller import Controller
-from .test_intel_modules import _drivers, quadruple
+from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("intel")
 
@@ -84,7 +83,7 @@ def change(ansible: Controller, module: str, arguments: dict[str, Any]) -> dict[
 def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     iommu_host.ssh(f"sudo rm {HOSTS_OWN_RULE} && sudo udevadm control --reload")
-    etc_before, drivers_before = etc(iommu_host), _drivers(iommu_host)
+    etc_before, drivers_before = etc(iommu_host), iommu_host.drivers()
     assert vfs_of(drivers_before) == dict.fromkeys(VFS[:2], "igbvf")
 
     # The host's own set-up made two, which have to go first: the kernel takes no other number while there are any.
@@ -92,11 +91,11 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
     assert made["pfs"][0]["before"] == {"count": 2, "drivers_autoprobe": True}
     assert [vf["address"] for vf in made["pfs"][0]["vfs"]] == VFS
     assert settings(iommu_host) == AS_ASKED
-    assert vfs_of(_drivers(iommu_host)) == dict.fromkeys(VFS, "")
+    assert vfs_of(iommu_host.drivers()) == dict.fromkeys(VFS, "")
 
     change(ansible, "vfio_devices", TO_VFIO)
     given = {**dict.fromkeys(VFS[:2], "vfio-pci"), **dict.fromkeys(VFS[2:], "")}
-    assert vfs_of(_drivers(iommu_host)) == given
+    assert vfs_of(iommu_host.drivers()) == given
 
     # What igb cannot set is named, and everything is as before; what it cannot make is refused beforehand.
     asked = {**FOUR, "vfs": [{"vf": 2, "trust": True, "link_state": "disable"}]}
@@ -126,7 +125,7 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
     assert 0 < ready <= monotonic(iommu_host, "libvirtd.service", "InactiveExit")
     assert ready <= monotonic(iommu_host, "systemd-networkd.service", "InactiveExit")
     assert settings(iommu_host) == AS_ASKED
-    assert vfs_of(_drivers(iommu_host)) == given
+    assert vfs_of(iommu_host.drivers()) == given
     assert "igbvf 0000:" not in iommu_host.ssh("sudo journalctl -k -b --no-pager").stdout
     for module, arguments in (("sriov_vfs", {"pfs": [FOUR]}), ("vfio_devices", TO_VFIO)):
         again = ansible.module(module, arguments)
@@ -134,10 +133,10 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
 
     change(ansible, "vfio_devices", {**TO_VFIO, "state": "released"})
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 0}]})
-    assert vfs_of(_drivers(iommu_host)) == {}
+    assert vfs_of(iommu_host.drivers()) == {}
     assert etc(iommu_host) == etc_before
     # Two as at first, and nothing is left to remember.
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 2, "drivers_autoprobe": True}], "persistent": False})
-    assert _drivers(iommu_host) == drivers_before
+    assert iommu_host.drivers() == drivers_before
     leftovers = iommu_host.ssh("sudo find /etc /var/lib /run -xdev -name '*kvm-passthrough*' ! -name '*.lock'").stdout
     assert leftovers == ""
