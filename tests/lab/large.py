@@ -12,8 +12,8 @@ overlay and would have to be copied.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import cache
@@ -64,6 +64,10 @@ class LargeMachine:
     @property
     def _options(self) -> tuple[str, ...]:
         return (*self.image.hardware, "-m", str(self.memory), *self.devices)
+
+    def hardware(self, devices: Sequence[str]) -> Hardware:
+        """The machine with other devices."""
+        return Hardware(find_qemu(self.image.emulator), replace(self, devices=tuple(devices))._options)
 
     def state(self, name: str | None) -> State:
         """The state of that name, the first one for None; raises LabError when there is none."""

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +31,7 @@ MANAGEMENT_MAC = "52:54:00:6b:76:01"
 BOOT_TIMEOUT = 600
 _RESTORE_TIMEOUT = 120
 _STOP_TIMEOUT = 15
+_POWER_OFF_TIMEOUT = 120
 _RECORD_FILE, _PID_FILE = "machine.json", "pid"
 DISK_FILE, STATE_FILE = "disk.qcow2", "state"
 """The files of a machine that was saved; with UEFI there is VARIABLES_FILE, too."""
@@ -63,7 +64,7 @@ class _Record:
 class Machine:
     """A machine of the lab. As a context manager it is stopped at the end, whatever happens.
 
-    ``settle``, ``reboot``, ``save`` and what is about nested guests are for one with a disk.
+    ``settle``, ``reboot``, ``restart``, ``save`` and what is about nested guests are for one with a disk.
     """
 
     def __init__(self, directory: Path, record: _Record, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -187,11 +188,13 @@ class Machine:
         """Wait until all its services are up and all its devices have their drivers.
 
         An emulated host answers on ssh long before it has created its virtual functions, or
-        /dev/kvm where its processor can virtualise.
+        /dev/kvm where its processor can virtualise. A real-time kernel, which the second one is,
+        has no KVM on a processor whose clock is not constant, as emulated ones are.
         """
         self.ssh(
             "sudo systemctl is-system-running --wait >/dev/null; sudo udevadm settle --timeout=120 && "
-            "timeout 120 sh -c 'until test -e /dev/kvm || ! grep -qwE \"svm|vmx\" /proc/cpuinfo; do sleep 0.2; done'",
+            "timeout 120 sh -c 'until test -e /dev/kvm || uname -r | grep -q -e -rt- || "
+            '! grep -qwE "svm|vmx" /proc/cpuinfo; do sleep 0.2; done\'',
             timeout=timeout,
         )
 
@@ -219,9 +222,42 @@ class Machine:
         self.settle()
         return time.monotonic() - before
 
+    def restart(self, hardware: Hardware, *, limit: float) -> None:
+        """Shut it down from inside and boot the same disk with other hardware; after ``limit`` seconds it is ended.
+
+        Returns when it is up and settled. Raises LabError when it does not go down, or not come up.
+        """
+        self.ssh("sudo systemctl --no-block poweroff", check=False)
+        deadline = time.monotonic() + _POWER_OFF_TIMEOUT
+        while self.running():
+            if time.monotonic() > deadline:
+                raise LabError(f"machine '{self.name}' does not go down{_log_ends(self.directory)}")
+            time.sleep(0.2)
+        if self._process is not None:
+            self._process.wait(_STOP_TIMEOUT)
+        drives = _drives(hardware.qemu, self.directory)
+        sockets = Path(self._record.sockets)
+        self._process, pid = _start_process(
+            hardware, drives, self.directory, sockets, self.ssh_port, limit, restore=False
+        )
+        self._record = replace(self._record, pid=pid)
+        _write_record(self.directory, self._record)
+        with self.qmp() as qmp:
+            qmp.execute("cont")
+        self.wait_ssh()
+        self.settle()
+
     def set_clock(self) -> None:
         """Give it the time of this machine: a restored one believes it is when it was saved."""
         self.ssh(f"sudo date --utc --set=@{time.time():.0f} >/dev/null")
+
+    def drivers(self) -> dict[str, str]:
+        """The driver of every PCI device, by address; empty for none."""
+        command = (
+            "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename -a $(readlink $d/driver) 2>/dev/null); done"
+        )
+        pairs = [line.partition(" ") for line in self.ssh(command).stdout.splitlines()]
+        return {address: driver for address, _blank, driver in pairs}
 
     def guest_serial(self, domain: str) -> str:
         """What a nested guest wrote to its serial console; empty when it never ran."""
@@ -320,14 +356,15 @@ def launch(
     directory.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="kvm-lab-"))
     try:
-        drives = _root_drive(hardware.qemu, disk, directory / DISK_FILE) if disk else ()
+        if disk:
+            _make_overlay(hardware.qemu, disk, directory / DISK_FILE)
         if variables:
             shutil.copyfile(variables, directory / VARIABLES_FILE)
-            drives += hardware.qemu.uefi(directory / VARIABLES_FILE)
+        drives = _drives(hardware.qemu, directory)
         port = _free_port()
         process, pid = _start_process(hardware, drives, directory, sockets, port, limit, restore=state is not None)
         record = _Record(name, pid, port, str(key), str(sockets), artefact)
-        (directory / _RECORD_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
+        _write_record(directory, record)
     except BaseException:
         shutil.rmtree(sockets, ignore_errors=True)
         raise
@@ -344,12 +381,24 @@ def launch(
     return machine
 
 
-def _root_drive(qemu: Qemu, backing: Path, overlay: Path) -> tuple[str, ...]:
-    """Make an overlay of a disk; returns the option that makes it the drive ``root``."""
+def _make_overlay(qemu: Qemu, backing: Path, overlay: Path) -> None:
     backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
     run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, overlay],
         timeout=60, env=qemu.environment)  # fmt: skip
-    return ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}")
+
+
+def _drives(qemu: Qemu, directory: Path) -> tuple[str, ...]:
+    """The options for the drive ``root`` and the firmware's variables, where a machine has them."""
+    options: tuple[str, ...] = ()
+    if (directory / DISK_FILE).exists():
+        options += ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={directory / DISK_FILE}")
+    if (directory / VARIABLES_FILE).exists():
+        options += qemu.uefi(directory / VARIABLES_FILE)
+    return options
+
+
+def _write_record(directory: Path, record: _Record) -> None:
+    (directory / _RECORD_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
 def _start_process(

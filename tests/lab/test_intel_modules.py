@@ -17,14 +17,14 @@ def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> 
     ansible = Controller(iommu_host)
     addresses = ["0000:01:10.0", "0000:02:00.0", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3", "0000:00:1a.7"]
     request = {"devices": [{"address": address} for address in addresses], "group": "include"}
-    before = _drivers(iommu_host)
+    before = iommu_host.drivers()
 
     quadruple(ansible, "vfio_devices", request)
-    bound = _drivers(iommu_host)
+    bound = iommu_host.drivers()
     assert {bound[address] for address in addresses} == {"vfio-pci"}
 
     iommu_host.reboot()
-    after_reboot = _drivers(iommu_host)
+    after_reboot = iommu_host.drivers()
     assert {after_reboot[address] for address in addresses} == {"vfio-pci"}
     again = ansible.module("vfio_devices", request)
     assert again.status == "ok", again.result
@@ -32,7 +32,7 @@ def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> 
 
     released = quadruple(ansible, "vfio_devices", {**request, "state": "released"})
     assert released["changed"]
-    assert _drivers(iommu_host) == before
+    assert iommu_host.drivers() == before
     leftovers = iommu_host.ssh("sudo find /etc /var/lib /run -xdev -name '*kvm-passthrough*' ! -name '*.lock'").stdout
     assert leftovers == ""
 
@@ -66,13 +66,6 @@ def test_domain_hostdevs(iommu_host: lab.Machine) -> None:
     after = iommu_host.ssh("sudo virsh dumpxml --inactive --security-info guest1").stdout
     assert "<hostdev" not in after
     assert _without_controllers(after) == _without_controllers(definition)
-
-
-def _drivers(machine: lab.Machine) -> dict[str, str]:
-    """The driver of every PCI device, by address; empty for none."""
-    command = "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename -a $(readlink $d/driver) 2>/dev/null); done"
-    lines = machine.ssh(command).stdout.splitlines()
-    return {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
 
 
 def _without_controllers(definition: str) -> str:

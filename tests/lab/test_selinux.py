@@ -59,6 +59,7 @@ def test_booleans_now_and_at_every_boot(large_machine: lab.Machine) -> None:
     # Back: what was set here is taken out of the store, now and for every boot.
     quadruple(ansible, "selinux_booleans", {"booleans": {}, "exclusive": True})
     assert machine.ssh(SETTINGS).stdout == settings
+    assert '"selinux_boolean' not in machine.ssh("sudo cat /var/lib/kvm-passthrough/state.json").stdout
     values = ansible.module("selinux_booleans", {"booleans": dict.fromkeys(before, False)}, check=True).result
     assert {entry["boolean"]: entry["persistent"]["before"] for entry in values["booleans"]} == before
     assert "=" not in machine.ssh("sudo cat /var/lib/selinux/default/active/booleans.local || true").stdout

@@ -55,6 +55,10 @@ class Action(ABC):
         """
         return ()
 
+    def forgets(self) -> Sequence[tuple[str, str]]:
+        """Kind and key of the records that are dropped with this step, before it is applied."""
+        return ()
+
     def diff(self) -> dict[str, str]:
         """What Ansible shows for this step with ``--diff``."""
         return {
@@ -198,6 +202,28 @@ class RemoveLeftovers(Action):
 
     def undo(self, host: Host) -> None:
         """Nothing: it was of no use to anybody."""
+
+
+class Forget(Action):
+    """Drop records that say nothing true any more: a thing is gone, or somebody else took it back."""
+
+    before = "remembered"
+    after = None
+
+    def __init__(self, target: str, names: Iterable[tuple[str, str]], why: str) -> None:
+        """:param names: kind and key of the records"""
+        self.description = f"forget what {target} had: {why}"
+        self.target = target
+        self._names = tuple(names)
+
+    def apply(self, host: Host) -> None:
+        """Nothing: the runner drops the records."""
+
+    def undo(self, host: Host) -> None:
+        """Nothing: the runner puts them back."""
+
+    def forgets(self) -> Sequence[tuple[str, str]]:
+        return self._names
 
 
 class RunCommand(Action):

@@ -119,11 +119,18 @@ class StateStore:
         return earlier
 
     def put_back(self, kind: str, key: str, earlier: Record | None) -> None:
-        """Undo :meth:`note`, after its change was undone."""
+        """Undo :meth:`note`, after its change was undone, or :meth:`forget`."""
         records = {name: record for name, record in self._records.items() if name != (kind, key)}
         if earlier is not None:
             records[(kind, key)] = earlier
         self._save(records)
+
+    def forget(self, kind: str, key: str) -> Record | None:
+        """Drop a record that says nothing true any more; return it, for :meth:`put_back`."""
+        earlier = self._records.get((kind, key))
+        if earlier is not None:
+            self.put_back(kind, key, None)
+        return earlier
 
     def settle(self, complete: Iterable[Record] = ()) -> None:
         """All changes noted here are complete: drop the records of things that are again as they were before ours.

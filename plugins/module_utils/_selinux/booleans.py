@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
-from .._core.plan import Action, Plan
+from .._core.plan import Action, Forget, Plan
 from .._core.state import Record, StateStore
 from .libsemanage import LibsemanageStore
 from .policy import Policy
@@ -130,6 +130,8 @@ class Intent:
     persistent: Mapping[str, Optional[bool]]
     """What is to be set for every boot; None: the setting of this host goes."""
     runtime: Mapping[str, bool]
+    outlived: Sequence[Record]
+    """What is as it was before this collection, so that nothing has to be given back."""
     warnings: Sequence[str]
 
 
@@ -161,12 +163,14 @@ class SelinuxBooleans:
         return Observation(policy, store, store.booleans() if store else {}, owned)
 
     def plan(self, observed: Observation) -> Plan:
-        """At most two actions: for every boot, and for now.
+        """At most two changes: for every boot, and for now.
 
         :raises PassthroughError: ``boolean_unknown``, ``boolean_contradictory``, ``persistent_needs_runtime``
         """
         intent = self._intent(observed)
         plan = Plan()
+        for record in intent.outlived:
+            plan.add(Forget(record.key, [(record.kind, record.key)], "that is over, and not through this collection"))
         store = observed.store
         if intent.persistent and store is not None:
             if store.sets_runtime and observed.policy.enabled and not self._request.runtime:
@@ -207,7 +211,7 @@ class SelinuxBooleans:
 
     def _intent(self, observed: Observation) -> Intent:
         if observed.store is None and not observed.policy.enabled:
-            return Intent({}, {}, ())
+            return Intent({}, {}, (), ())
         wanted, warnings = self._wanted(observed)
         persistent: dict[str, Optional[bool]] = {}
         runtime: dict[str, bool] = {}
@@ -215,11 +219,12 @@ class SelinuxBooleans:
             persistent = {name: value for name, value in wanted.items() if observed.at_boot(name) is not value}
         if self._request.runtime and observed.policy.enabled:
             runtime = {name: value for name, value in wanted.items() if observed.policy.runtime.get(name) is not value}
+        outlived: list[Record] = []
         if self._request.exclusive:
             for record in observed.owned:
                 if record.key not in wanted:
-                    warnings += _give_back(observed, record, persistent, runtime)
-        return Intent(persistent, runtime, warnings)
+                    warnings += _give_back(observed, record, persistent, runtime, outlived)
+        return Intent(persistent, runtime, outlived, warnings)
 
     def _wanted(self, observed: Observation) -> tuple[dict[str, bool], list[str]]:
         """What is asked for, by the names of the policy, and what there is to say about it."""
@@ -253,20 +258,28 @@ class SelinuxBooleans:
 
 
 def _give_back(
-    observed: Observation, record: Record, persistent: dict[str, Optional[bool]], runtime: dict[str, bool]
+    observed: Observation,
+    record: Record,
+    persistent: dict[str, Optional[bool]],
+    runtime: dict[str, bool],
+    outlived: list[Record],
 ) -> list[str]:
     """Add what brings back what was there before this collection; return what a person has to know."""
     name = record.key
     if record.kind == RUNTIME_KIND:
         present = observed.policy.runtime.get(name)
         # Another boot has its own values, and a boolean that is gone needs none.
-        if present is not None and present is not record.before and record.explains(present):
+        if present is None or present is record.before:
+            outlived.append(record)
+        else:
             runtime[name] = record.before
         return []
     if name not in observed.names:
+        outlived.append(record)
         return [f"{name}, which this collection once set, is in no policy of this host any more."]
     present = observed.local(name)
     if present is record.before:
+        outlived.append(record)
         return []
     if not record.explains(present):
         return [

@@ -16,7 +16,7 @@ What the lab host sees (``lspci``)::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import guest, q35
@@ -29,24 +29,32 @@ _FILES = Path(__file__).parent
 _GUEST_FILES = _FILES / "guest"
 _DOMAINS = ("guest1", "guest2")
 
-_DEVICES = (
-    *q35.IOMMU,
-    "-device", "VGA,addr=0x1",
-    *q35.ROOT_PORTS,
-    # A hub of its own gives the card a link without a way out.
-    "-netdev", "hubport,id=wire,hubid=0",
-    "-device", "igb,bus=port1,netdev=wire,mac=52:54:00:6b:76:10",
-    # Functions 0 and 3 are one kind and 1 and 2 another, like a card of which a guest
-    # gets two of four ports.
+# Functions 0 and 3 are one kind and 1 and 2 another, like a card of which a guest
+# gets two of four ports.
+_SECOND_SLOT = (
     "-device", "edu,bus=port2,addr=0x0.0x0,multifunction=on",
     "-device", "pci-testdev,bus=port2,addr=0x0.0x1",
     "-device", "pci-testdev,bus=port2,addr=0x0.0x2",
     "-device", "edu,bus=port2,addr=0x0.0x3",
-    "-device", "ich9-usb-ehci2,id=ehci,addr=0x1a.0x7,multifunction=on",
-    "-device", "ich9-usb-uhci4,masterbus=ehci.0,firstport=0,addr=0x1a.0x0,multifunction=on",
-    "-device", "nvme-subsys,id=nvme-subsystem",
-    *q35.MANAGEMENT_CARD,
 )  # fmt: skip
+
+
+def devices(second_slot: Sequence[str] = _SECOND_SLOT) -> tuple[str, ...]:
+    """QEMU's options for all its devices; ``second_slot`` is what is in the slot of four functions."""
+    return (
+        *q35.IOMMU,
+        "-device", "VGA,addr=0x1",
+        *q35.ROOT_PORTS,
+        # A hub of its own gives the card a link without a way out.
+        "-netdev", "hubport,id=wire,hubid=0",
+        "-device", "igb,bus=port1,netdev=wire,mac=52:54:00:6b:76:10",
+        *second_slot,
+        "-device", "ich9-usb-ehci2,id=ehci,addr=0x1a.0x7,multifunction=on",
+        "-device", "ich9-usb-uhci4,masterbus=ehci.0,firstport=0,addr=0x1a.0x0,multifunction=on",
+        "-device", "nvme-subsys,id=nvme-subsystem",
+        *q35.MANAGEMENT_CARD,
+    )  # fmt: skip
+
 
 # It has no namespace: one with SR-IOV belongs to a subsystem, and then QEMU adds
 # namespaces only before the machine starts.
@@ -117,7 +125,7 @@ MACHINE = LargeMachine(
         additions=_additions,
         inputs=(_GUEST_FILES,),
     ),
-    _DEVICES,
+    devices(),
     3072,
     (
         State("fresh", "booted with intel_iommu=off", prepare=_DEFINE + _AFTER_BOOT),

@@ -231,8 +231,13 @@ def test_exclusive_gives_back_what_was_there_before(on: SelinuxHost) -> None:
 def test_exclusive_after_a_reboot(on: SelinuxHost) -> None:
     quadruple(on, {"virt_use_sysfs": True}, persistent=False)
     on.boot()
-    assert not quadruple(on, {}, exclusive=True)["changed"]
-    assert not on.now["virt_use_sysfs"]
+    commands = list(on.commands)
+    result = quadruple(on, {}, exclusive=True)
+    assert [action["description"] for action in result["actions"]] == [
+        "forget what virt_use_sysfs had: that is over, and not through this collection"
+    ]
+    assert on.commands == commands
+    assert not (on.root / "var/lib/kvm-passthrough").exists()
 
 
 def test_exclusive_leaves_alone_what_somebody_else_changed(on: SelinuxHost) -> None:
@@ -249,8 +254,9 @@ def test_exclusive_when_the_policy_lost_the_boolean(on: SelinuxHost) -> None:
     quadruple(on, {"virt_use_sysfs": True}, runtime=False)
     del on.own["virt_use_sysfs"]
     (on.root / "sys/fs/selinux/booleans/virt_use_sysfs").unlink()
-    result = quadruple(on, {}, exclusive=True)
-    assert not result["changed"]
+    result = run(on, {}, exclusive=True)
+    assert [action["target"] for action in result["actions"]] == ["virt_use_sysfs"]
+    assert not (on.root / "var/lib/kvm-passthrough").exists()
     assert "virt_use_sysfs, which this collection once set, is in no policy" in result["warnings"][0]
 
 
