@@ -76,6 +76,19 @@ def test_mirror_is_that_of_the_machines_own_release(
     assert debian.find_mirror(tmp_path) == expected
 
 
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("E: Failed to fetch http://mirror.invalid/pool/l/linux_1_s390x.deb  404  Not Found [IP: 192.0.2.1 80]", True),
+        ("E: Failed to fetch http://mirror.invalid/dists/x/Release  404  Not Found [IP: 192.0.2.1 80]", False),
+        ("E: Failed to fetch http://mirror.invalid/l_1_s390x.deb  Could not resolve 'mirror.invalid'", False),
+        ("E: Unable to locate package linux-image-nosuch", False),
+    ],
+)
+def test_mirror_without_packages_it_lists_is_told_from_other_failures(log: str, expected: bool) -> None:
+    assert debian.lacks_packages(f"Get:1 something\n{log}\nE: more\n") is expected
+
+
 def test_pci_list_of_a_guest_is_read_once_it_is_complete() -> None:
     serial = "noise\r\nPCI-LIST-BEGIN\r\n0000:01:00.0 0x020000 8086:10ca\r\n"
     assert guest.parse_pci_list(serial) is None
