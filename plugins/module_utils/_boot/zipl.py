@@ -12,8 +12,9 @@ zipl copies the parameters into the boot map, and the addresses of its blocks in
 installed does not change with the files, until zipl runs; it runs with ``--dry-run`` first, which checks everything,
 the length of the parameters for this kernel included, and writes no boot record.
 
-The kernel appends /sys/firmware/ipl/parm, which the operator of the machine may give at IPL, to what zipl handed over;
-where it begins with ``=``, it replaces all of it. ``reboot_required`` goes by /proc/cmdline, the outcome.
+The kernel appends what the operator of the machine gave at IPL (/sys/firmware/ipl/parm for CCW devices under z/VM,
+/sys/firmware/ipl/scp_data for the others) to what zipl handed over; where it begins with ``=``, it replaces all of it
+(append_ipl_block_parm() in arch/s390/boot/ipl_parm.c). ``reboot_required`` goes by /proc/cmdline, the outcome.
 """
 
 from __future__ import annotations
@@ -216,6 +217,8 @@ class Zipl:
                     path=old.path,
                 )
             check_length(old.name, old.command_line, new.command_line, most=MAX_LENGTH)
+            if old in chosen and (stale or seen.is_stale):
+                _refuse_what_is_not_ascii(new)
         base = self._base(seen, stale, request)
         if base is not None and base.path != RUNNING_PATH:
             after = replace(after, settings=base.with_request(request))
@@ -365,6 +368,24 @@ class InstallBootRecord(RunCommand):
     def apply(self, host: Host) -> None:
         host.run([NAME, "--noninteractive", "--dry-run"], timeout=TIMEOUT)
         super().apply(host)
+
+
+def _refuse_what_is_not_ascii(found: Found) -> None:
+    """Fail for what the kernel would take for EBCDIC: a single byte above 0x7f, and it converts the whole line.
+
+    See setup_boot_command_line() in arch/s390/boot/ipl_parm.c. Such a line has no root= any more, and nothing boots.
+
+    :raises PassthroughError: ``value_not_representable``
+    """
+    foreign = [parameter.text for parameter in found.command_line.parameters if not parameter.text.isascii()]
+    if foreign or not str(found.command_line).isascii():
+        raise PassthroughError(
+            "value_not_representable",
+            f"The parameters of {found.name!r} would have {' '.join(foreign) or 'arguments for init'}, which is not "
+            "ASCII: the kernel on IBM Z would take all of them for EBCDIC, and not find its root file system.",
+            "Write them in ASCII only.",
+            path=found.path,
+        )
 
 
 def _for(request: Request, found: Found) -> Request:
