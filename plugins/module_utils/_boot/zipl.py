@@ -29,7 +29,7 @@ from .._core.host import Host
 from .._core.plan import RemoveLeftovers, RunCommand, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, zipl_conf
-from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, Restoration, may_share_a_root, roots, running
 from .loader import (
     ALL_KERNELS,
     DEFAULT_KERNEL,
@@ -82,8 +82,13 @@ class Found:
 
     @property
     def place(self) -> str:
-        """Where its parameters are, for records."""
+        """Where its own parameters are."""
         return self.path if self.is_entry else f"{self.path}:{self.name}"
+
+    @property
+    def source(self) -> str:
+        """Where it has its parameters from, for records."""
+        return kernel_install.SETTINGS if self.is_made and not self.is_rescue else self.place
 
     def as_entry(self) -> Entry:
         """What it is to the rest of this collection."""
@@ -120,8 +125,7 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """Where parameters of a name stand, for records."""
-        # Entries that kernel-install made have them from its file.
-        lines = {f.place: f.command_line for f in self.found if f.is_ours and not f.is_made}
+        lines = {f.place: f.command_line for f in self.found if f.is_ours and f.source == f.place}
         if self.settings is not None and self.settings.path == kernel_install.SETTINGS:
             lines[kernel_install.SETTINGS] = self.settings.command_line("", "-")
         return {place: [p.text for p in line.named(key)] for place, line in lines.items() if line.named(key)}
@@ -221,7 +225,7 @@ class Zipl:
                 _refuse_what_is_not_ascii(new)
         base = self._base(seen, stale, request)
         if base is not None and base.path != RUNNING_PATH:
-            after = replace(after, settings=base.with_request(request))
+            after = replace(after, settings=base.with_request(request.at(kernel_install.SETTINGS)))
         before = replace(seen, settings=base)  # a file that is made counts as what it is made of
         records = [
             Record(RECORD_KIND, key, before.places(key), after.places(key), restore={"bootloader": NAME})
@@ -327,12 +331,15 @@ class Zipl:
         in_config = [found.name for found in stale if found.path == seen.config]
         texts = {found.path: seen.sources[found.path].text for found in stale}
         if in_config:
-            texts[seen.config] = zipl_conf.with_request(texts[seen.config], request, in_config)
+            for name in in_config:
+                wanted = request.at(f"{seen.config}:{name}")
+                texts[seen.config] = zipl_conf.with_request(texts[seen.config], wanted, [name])
         for found in stale:
             if found.is_entry:
                 texts[found.path] = entries.with_request(texts[found.path], _for(request, found), found.path)
             elif found.path != seen.config:
-                texts[found.path] = edited(texts[found.path], request)  # a second time it changes nothing
+                # A second time it changes nothing.
+                texts[found.path] = edited(texts[found.path], request.at(found.place))
         for path, text in texts.items():
             sources[path] = replace(seen.sources[path], content=text.encode("utf-8", "surrogateescape"))
         return sources
@@ -344,7 +351,7 @@ class Zipl:
         if settings is None or settings.path != RUNNING_PATH:
             return settings
         made = [found for found in seen.found if found.is_made and not found.is_rescue]
-        if not made or not (stale or request.unmet(settings.command_line("", "-"))):
+        if not made or not (stale or request.at(kernel_install.SETTINGS).unmet(settings.command_line("", "-"))):
             return settings
         default = seen.default_entry
         current = default if default in made and default is not None else made[-1]
@@ -390,4 +397,7 @@ def _refuse_what_is_not_ascii(found: Found) -> None:
 
 def _for(request: Request, found: Found) -> Request:
     """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    return request.only(request.contradicted(found.command_line)) if found.is_rescue else request
+    wanted = request.at(found.source)
+    if not found.is_rescue or isinstance(request, Restoration):
+        return wanted
+    return wanted.only(wanted.contradicted(found.command_line))

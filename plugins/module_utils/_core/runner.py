@@ -94,7 +94,7 @@ def _apply(host: Host, procedure: Procedure[Any], plan: Plan, store: StateStore,
                     + " would still be needed.",
                     "Something else on the host (a service, another tool) sets it back; find it before you try again.",
                 )
-            store.settle(record for action in applied for record in action.records())
+            store.settle((record for action in applied for record in action.records()), plan.returned)
         except BaseException as error:
             if current is not None and current.partial:
                 applied.append(current)

@@ -322,7 +322,7 @@ def test_an_edit_leads_exactly_to_what_is_wanted_or_nothing_is_written(
     other_lines = [
         [
             line
-            for line in written.split("\n")
+            for line in written.replace("\\\n", "").split("\n")
             if line.strip(' "') and "GRUB_CMDLINE" not in line and "EXTRA" not in line and line[0] != " "
         ]
         for written in (text, on.read(DEFAULTS))
