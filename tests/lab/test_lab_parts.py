@@ -204,9 +204,9 @@ def test_page_without_the_markers_is_refused() -> None:
 
 
 def test_unknown_machines_and_snapshots_are_named() -> None:
-    with pytest.raises(LabError, match="there is no machine 'sparc'; there is: intel, amd"):
+    with pytest.raises(LabError, match="there is no machine 'sparc'; there is: intel, grub-efi"):
         lab.start("sparc")
     with pytest.raises(LabError, match="the machine 'amd' has no snapshots"):
         lab.start("amd", snapshot="fresh")
-    with pytest.raises(LabError, match="there is no snapshot 'old'; there is: fresh, iommu"):
+    with pytest.raises(LabError, match="there is no snapshot 'old' of 'intel'; there is: fresh, iommu"):
         lab.start("intel", snapshot="old")
