@@ -135,15 +135,15 @@ class Request:
         :raises PassthroughError: ``invalid_parameter`` and ``contradicting_parameters``, one problem for each
         """
         problems: list[Problem] = []
-        for field, texts in (("present", present), ("absent", absent)):
+        for option, texts in (("present", present), ("absent", absent)):
             for text in texts:
                 rule = broken_rule(text)
                 if rule:
                     problems.append(
                         Problem(
                             "invalid_parameter",
-                            f"{field}: {_shown(text)} is not a kernel parameter this module sets or removes: {rule}.",
-                            details={"field": field, "value": text},
+                            f"{option}: {_shown(text)} is not a kernel parameter this module sets or removes: {rule}.",
+                            details={"field": option, "value": text},
                         )
                     )
         if problems:

@@ -53,11 +53,11 @@ class RevertParameters(KernelParameters):
         :raises PassthroughError: as the boot loader's plan for a request of an operator
         """
         restoration, _unused = restoration_of(self._records, observed.boot)
-        if not restoration.keys:
-            return BootPlan(predicted=observed.boot.configuration)
-        plan = self._loader.plan(observed.boot, restoration)
-        if plan.changed:
-            plan.returned += [(record.kind, record.key) for record in self._records]
+        plan = BootPlan(predicted=observed.boot.configuration)
+        if restoration.keys:
+            plan = self._loader.plan(observed.boot, restoration)
+        # Also when nothing is left to do: an earlier run may have been killed just before it dropped them.
+        plan.returned += [(record.kind, record.key) for record in self._records]
         return plan
 
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:

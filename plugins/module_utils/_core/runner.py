@@ -63,7 +63,7 @@ def execute(
             "actions": plan.as_result(),
             "diff": plan.diff(),
         }
-        if plan.changed:
+        if plan.changed or plan.returned:
             store = StateStore(host)  # in check mode too: one that cannot be read would stop the run
             if not check_mode:
                 _apply(host, procedure, plan, store, module)
