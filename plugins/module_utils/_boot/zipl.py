@@ -108,6 +108,8 @@ class Seen:
     """For the entries kernel-install is going to make; None where it makes none."""
     is_stale: bool
     """Whether one of the files is newer than the boot map."""
+    boot_map: str
+    """What zipl writes, beside the boot record."""
     leftovers: tuple[str, ...] = ()
 
     @property
@@ -192,11 +194,12 @@ class Zipl:
             found = tuple(item for item in found if item.name in names)
         is_made = any(item.is_made for item in found)
         settings = replace(kernel_install.settings(self._host), has_comments=False) if is_made else None
-        written = self._host.modified(f"{target.rstrip('/')}/{BOOT_MAP}")
+        boot_map = f"{target.rstrip('/')}/{BOOT_MAP}"
+        written = self._host.modified(boot_map)
         is_stale = written is None or any((self._host.modified(path) or 0) > written for path in sources)
         paths = [*sources, *([kernel_install.SETTINGS] if is_made else [])]
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
-        return Seen(config, sources, found, default, settings, is_stale, leftovers)
+        return Seen(config, sources, found, default, settings, is_stale, boot_map, leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Change the sections and entries where they are not as wanted, and have zipl install them.
@@ -245,10 +248,11 @@ class Zipl:
                 description = f"change the kernel parameters in {path}"
                 plan.add(WriteFile(path, seen.sources[path], state, description=description, records=records))
                 records = []
-        files.require_writable(self._host, [action.target for action in plan.actions])
-        if stale or seen.is_stale:
-            plan.add(InstallBootRecord(seen, after))
         written = {action.target for action in plan.actions}
+        is_due = bool(stale) or seen.is_stale
+        files.require_writable(self._host, [*sorted(written), *([seen.boot_map] if is_due else [])])
+        if is_due:
+            plan.add(InstallBootRecord(seen, after))
         plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
 

@@ -125,9 +125,12 @@ KINDS = {
         lambda root, words: ProxmoxHost(root, proxmox.GRUB_LEGACY, defaults=_grub_settings(words)),
         (boot.DEFAULTS,),
     ),
-    "zipl": Kind("zipl", _zipl, (zipl.CONFIG,), takes_all_of_unicode=False),
+    "zipl": Kind("zipl", _zipl, (zipl.CONFIG, zipl.BOOT_MAP), takes_all_of_unicode=False),
     "zipl, entries": Kind(
-        "zipl", _zipl_entries, (zipl.SETTINGS, zipl.entry_path(zipl.KERNELS[0])), takes_all_of_unicode=False
+        "zipl",
+        _zipl_entries,
+        (zipl.SETTINGS, zipl.entry_path(zipl.KERNELS[0]), zipl.BOOT_MAP),
+        takes_all_of_unicode=False,
     ),
 }
 """By a name for tests. bootc is not among them: nothing is ever changed there."""
