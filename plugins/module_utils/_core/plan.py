@@ -88,6 +88,9 @@ class Plan:
     """Actions in the order in which they are applied. An empty plan means that everything is as wanted."""
 
     actions: list[Action] = field(default_factory=list)
+    returned: list[tuple[str, str]] = field(default_factory=list)
+    """Kind and key of what the plan gives back: when all is done, nothing of ours is left in it, and its record goes,
+    whatever somebody else has made of it meanwhile."""
 
     def add(self, action: Action) -> None:
         """Append one action."""

@@ -63,7 +63,7 @@ def execute(
             "actions": plan.as_result(),
             "diff": plan.diff(),
         }
-        if plan.changed:
+        if plan.changed or plan.returned:
             store = StateStore(host)  # in check mode too: one that cannot be read would stop the run
             if not check_mode:
                 _apply(host, procedure, plan, store, module)
@@ -97,7 +97,7 @@ def _apply(host: Host, procedure: Procedure[Any], plan: Plan, store: StateStore,
                     + " would still be needed.",
                     "Something else on the host (a service, another tool) sets it back; find it before you try again.",
                 )
-            store.settle(record for action in applied for record in action.records())
+            store.settle((record for action in applied for record in action.records()), plan.returned)
         except BaseException as error:
             if current is not None and current.partial:
                 applied.append(current)

@@ -132,13 +132,14 @@ class StateStore:
             self.put_back(kind, key, None)
         return earlier
 
-    def settle(self, complete: Iterable[Record] = ()) -> None:
+    def settle(self, complete: Iterable[Record] = (), returned: Iterable[tuple[str, str]] = ()) -> None:
         """All changes noted here are complete: drop the records of things that are again as they were before ours.
 
         Where an earlier run was killed, its record stays as it is: nobody knows yet how far it came.
 
         :param complete: the records as the actions give them now: their ``after`` is what was really left, where that
             could not be known before (libvirt chooses a guest address)
+        :param returned: kind and key of what was given back, whose records go in any case
         """
         left = {(record.kind, record.key): record.after for record in complete}
         records = dict(self._records)
@@ -147,6 +148,8 @@ class StateStore:
             records[name] = record
             if record.before == record.after and not record.diverged:
                 del records[name]
+        for name in returned:
+            records.pop(name, None)
         if records != self._records:
             self._save(records)
 
