@@ -72,6 +72,8 @@ class DriverRecords:
                 said = earlier.after  # what the kernel chose is what we left to it
             elif before == Binding(None, None):
                 said = earlier.after  # a driver is what it lacks; nobody gave it another one
+            elif _is_between(before, earlier):
+                said = earlier.after  # a run was killed between the write of the override and that of the driver
         interfaces = device.mac_addresses()
         return Record(
             KIND, _key(device), said, after.to_json(), restore={"interfaces": interfaces} if interfaces else None
@@ -212,6 +214,14 @@ def _present(bus: Bus, address: PciAddress) -> PciDevice | None:
             raise
         return None
     return device
+
+
+def _is_between(binding: Binding, record: Record) -> bool:
+    """Whether a binding has the driver of one and the override of one of the states that a record knows."""
+    known = [Binding.from_json(state) for state in (record.before, record.after, *record.pending)]
+    return binding.driver in [state.driver for state in known] and binding.driver_override in [
+        state.driver_override for state in known
+    ]
 
 
 def _key(device: PciDevice) -> str:
