@@ -32,7 +32,12 @@ def parse_xml(text: str) -> _Element:
     :raises PassthroughError: ``domain_xml_invalid``
     """
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
+        encoding="utf-8",  # which the text is now, whatever its declaration says it was
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
     )
     try:
         root = etree.fromstring(text.encode(), parser)

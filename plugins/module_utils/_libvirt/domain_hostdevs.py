@@ -229,7 +229,7 @@ class DomainHostdevs:
             final = changed_to(request.hostdev, value, exact=exact)
             changes = value is None or bool(unlike(request.hostdev, value, exact=exact))
             targets.append(Target(source, present, final, changes, request))
-        return _with_multifunction(targets, definition)
+        return with_multifunction(targets, definition)
 
     def _context(self, observed: Observation, targets: Sequence[Target]) -> Context:
         return Context(
@@ -391,7 +391,7 @@ def _sources(xml: str) -> frozenset[PciAddress]:
     return frozenset(Definition(xml).sources if "hostdev" in xml else ())
 
 
-def _with_multifunction(targets: Sequence[Target], definition: Definition) -> list[Target]:
+def with_multifunction(targets: Sequence[Target], definition: Definition) -> list[Target]:
     """The targets, with ``multifunction`` set in function 0 of each guest slot that has other functions too."""
     addresses = [target.final.guest_address for target in targets if target.final is not None]
     addresses += [occupant.guest_address for occupant in definition.occupants]

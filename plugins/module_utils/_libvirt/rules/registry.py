@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..._core.errors import Problem
 from . import (
     boot_order,
@@ -20,7 +22,7 @@ from . import (
 )
 from .context import Context, Rule
 
-RULES: tuple[Rule, ...] = (
+WITHIN: tuple[Rule, ...] = (
     # the element by itself
     version.known,
     unassigned.unassigned,
@@ -39,7 +41,10 @@ RULES: tuple[Rule, ...] = (
     zpci.arch,
     zpci.uid,
     zpci.fid,
-    # on the host
+)
+"""What needs the definition only, and no host."""
+
+ON_HOST: tuple[Rule, ...] = (
     source.exists,
     source.endpoint,
     source.no_vfs,
@@ -50,8 +55,11 @@ RULES: tuple[Rule, ...] = (
     group.unmanaged_is_bound,
     other_domain.not_in_another,
 )
+"""What needs the host that the domain is on."""
+
+RULES = (*WITHIN, *ON_HOST)
 
 
-def broken(context: Context) -> list[Problem]:
+def broken(context: Context, rules: Iterable[Rule] = RULES) -> list[Problem]:
     """Everything that is wrong with the definition as it would be."""
-    return [problem for rule in RULES for problem in rule(context)]
+    return [problem for rule in rules for problem in rule(context)]
