@@ -13,6 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from . import cache, debian, disk
@@ -130,11 +131,11 @@ class Image:
     @property
     def names(self) -> set[str]:
         """The cache's names of the two artefacts."""
-        return {f"tree-{self.name}-{self._tree_key()}", self._image_name}
+        return {f"tree-{self.name}-{self._tree_key}", self._image_name}
 
     @property
     def _image_name(self) -> str:
-        return f"image-{self.name}-{self._key()}"
+        return f"image-{self.name}-{self._key}"
 
     def find(self) -> Path | None:
         """The directory of the image; None when the cache has none."""
@@ -146,7 +147,7 @@ class Image:
 
         Built when the cache has none. Raises LabError with the end of the log when a step fails.
         """
-        return cache.artefact(f"image-{self.name}", self._key(), self._build)
+        return cache.artefact(f"image-{self.name}", self._key, self._build)
 
     def _hooks(self) -> tuple[str, ...]:
         second = self.second_kernel.hooks if self.second_kernel else ()
@@ -155,12 +156,14 @@ class Image:
     def _all_packages(self) -> tuple[str, ...]:
         return (*_PACKAGES, self.generator.package, *self.packages)
 
+    @cached_property
     def _tree_key(self) -> str:
         return cache.digest("1", debian.SUITE, self._all_packages(), self._hooks())
 
+    @cached_property
     def _key(self) -> str:
         return cache.digest(
-            "1", self._tree_key(), COMMON_ROOTFS, *self.rootfs, *self.inputs, repr(self.layout),
+            "1", self._tree_key, COMMON_ROOTFS, *self.rootfs, *self.inputs, repr(self.layout),
             # Firmware has variables, which are part of the image.
             self.hardware if self.uefi else "",
         )  # fmt: skip
@@ -177,7 +180,7 @@ class Image:
 
     def _build(self, directory: Path) -> None:
         qemu = find_qemu(self.emulator)
-        archive = cache.artefact(f"tree-{self.name}", self._tree_key(), self._build_tree) / "tree.tar"
+        archive = cache.artefact(f"tree-{self.name}", self._tree_key, self._build_tree) / "tree.tar"
         log = directory / "build.log"
         with step(f"making the disk of '{self.name}'"):
             run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",

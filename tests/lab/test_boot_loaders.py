@@ -158,3 +158,70 @@ def refused_when_read_only(machine: lab.Machine, ansible: Controller, loader: Lo
             assert task.status == "failed", task.result
             assert [problem["code"] for problem in task.result["problems"]] == ["file_unwritable"], task.result
             assert loader.boot in task.result["msg"]
+
+
+# As an administrator goes from boot entries to unified kernel images.
+SWITCH_TO_IMAGES = """
+set -eu
+release=$(uname -r)
+sudo kernel-install remove $release
+echo layout=uki | sudo tee -a /etc/kernel/install.conf >/dev/null
+sudo kernel-install add $release /boot/vmlinuz-$release /boot/initrd.img-$release
+sudo ls /boot/efi/EFI/Linux
+"""
+FILL = """
+sudo dd if=/dev/zero of=/boot/efi/filler bs=64k status=none
+sync
+test $(sudo df --output=avail /boot/efi | tail -1) = 0
+"""
+START_IT_DIRECTLY = (
+    "sudo efibootmgr --create --disk /dev/vda --part 1 --label image --loader '\\EFI\\Linux\\{image}' >/dev/null"
+)
+
+
+@pytest.mark.lab("systemd-boot")
+def test_unified_kernel_images_are_built_again_and_boot_through_systemd_boot_and_without(
+    large_machine: lab.Machine,
+) -> None:
+    machine, ansible = large_machine, Controller(large_machine)
+    (image,) = machine.ssh(SWITCH_TO_IMAGES, timeout=600).stdout.split()
+    present = [SWITCHED_ON, HOSTILE]
+
+    # The boot partition is full: nothing is lost, and the host boots.
+    machine.ssh(FILL, timeout=300)
+    before = machine.ssh(FINGERPRINT).stdout
+    full = ansible.module("kernel_parameters", {"present": present})
+    assert full.status == "failed", full.result
+    assert [problem["code"] for problem in full.result["problems"]] == ["file_unwritable"], full.result
+    assert "No space left" in full.result["msg"]
+    assert machine.ssh(FINGERPRINT).stdout == before
+    machine.reboot()
+    assert f" {SWITCHED_OFF} " in command_line(machine)
+    assert f"{image}" in machine.ssh("sudo bootctl status").stdout
+    machine.ssh("sudo rm /boot/efi/filler")
+
+    result = quadruple(ansible, "kernel_parameters", {"present": present})
+    assert result["bootloader"]["name"] == "systemd-boot"
+    assert [entry["generated"] for entry in result["entries"]["after"]] == [True]
+
+    # The image of a kernel that is installed afterwards has them, too. It is started without systemd-boot.
+    second_kernel = machine.install_second_kernel()
+    (second_image,) = (name for name in machine.ssh("sudo ls /boot/efi/EFI/Linux").stdout.split() if name != image)
+    assert second_kernel in second_image
+    machine.ssh(START_IT_DIRECTLY.format(image=second_image))
+    machine.reboot()
+    assert machine.ssh("uname -r").stdout.strip() == second_kernel
+    running = command_line(machine)
+    for parameter in present:
+        assert f" {parameter} " in running, running
+    again = ansible.module("kernel_parameters", {"present": present})
+    assert again.status == "ok", again.result
+    assert not again.changed
+    assert not again.result["reboot_required"]
+    assert again.result["bootloader"]["name"] == "uki"
+    assert again.result["bootloader"]["evidence"][0].startswith("the EFI variable StubInfo says 'systemd-stub ")
+
+    removed = quadruple(ansible, "kernel_parameters", {"absent": ["intel_iommu", "lab.note"]})
+    assert len(removed["entries"]["after"]) == 2
+    assert not any("lab.note" in entry["command_line"] for entry in removed["entries"]["after"])
+    assert machine.ssh(LEFT_BEHIND, check=False).stdout == ""

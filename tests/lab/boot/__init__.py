@@ -79,15 +79,18 @@ _ALL = (
     _machine(
         "systemd-boot",
         "systemd-boot on UEFI, entries and unified kernel images by kernel-install, dracut",
-        ("systemd-boot", "systemd-ukify", "dosfstools"),
+        ("systemd-boot", "systemd-ukify", "efibootmgr", "dosfstools"),
         Layout(3072, esp=384),
         generator=DRACUT,
         second_kernel=_WITH_VFIO,
     ),
     _machine(
         "extlinux",
-        "EXTLINUX (Syslinux) on BIOS, its menu written by hand, initramfs-tools",
-        ("extlinux", "syslinux-common"),
+        "EXTLINUX (Syslinux) on BIOS, its menu written by hand, initramfs-tools; SELinux, switched off",
+        (
+            *("extlinux", "syslinux-common"),
+            *("selinux-policy-default", "policycoreutils", "python3-semanage"),
+        ),
         # EXTLINUX reads no ext4 file system with these.
         Layout(3072, root_features="^64bit,^metadata_csum"),
     ),
