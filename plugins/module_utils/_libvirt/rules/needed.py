@@ -14,7 +14,7 @@ from .context import Context
 
 # Other rules speak of these in the terms of a definition; what VFIO wants of the host may be put right before the
 # domain starts.
-_LEFT_TO_OTHERS = frozenset(("bridge", "has_vfs", "in_use_by_domain", "no_iommu", "no_interrupt_remapping"))
+LEFT_TO_OTHERS = frozenset(("bridge", "has_vfs", "in_use_by_domain", "no_iommu", "no_interrupt_remapping"))
 
 
 def host_can_spare(context: Context) -> Iterator[Problem]:
@@ -33,7 +33,7 @@ def host_can_spare(context: Context) -> Iterator[Problem]:
         if present is not None and present.value.managed:
             continue
         for finding in check_device(device, guards):
-            if finding.refuses and finding.code not in _LEFT_TO_OTHERS:
+            if finding.refuses and finding.code not in LEFT_TO_OTHERS:
                 yield subject.problem(
                     finding.code,
                     finding.message,
