@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emulated machines for tests. Of the large one each test gets a clean one of its own; a small one is shared."""
+"""Emulated machines for tests. Of a large one each test gets a clean one of its own; a small one is shared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import pytest
 
 from tests import lab
 from tests.lab.run import tail
+
+# It asserts for the tests.
+pytest.register_assert_rewrite("tests.lab.controller")
 
 StartSmall = Callable[[str], lab.Machine]
 
@@ -49,7 +52,7 @@ def _machine_of(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("lab")
     if marker is None:
         return None
-    return str(marker.args[0]) if marker.args else lab.LARGE
+    return str(marker.args[0]) if marker.args else lab.DEFAULT
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,23 +66,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
-def snapshots(pytestconfig: pytest.Config) -> None:
-    """Build what the cache lacks, once, with the progress on the terminal: it takes minutes."""
+@pytest.fixture
+def snapshots(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> str:
+    """The large machine of the test's marker, built where the cache lacks it, which takes minutes and is shown."""
+    name = _machine_of(request.node)
+    assert name in lab.LARGE, f"'{name}' is not a large machine"
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        lab.build(lab.LARGE)
+        lab.build(name)
+    return name
 
 
 @pytest.fixture
-def fresh_host(snapshots: None) -> Iterator[lab.Machine]:
+def large_machine(snapshots: str) -> Iterator[lab.Machine]:
+    """The large machine of the test's marker, in its first state."""
+    with lab.start(snapshots) as machine:
+        yield machine
+
+
+@pytest.fixture
+def fresh_host(snapshots: str) -> Iterator[lab.Machine]:
     """A machine with ``intel_iommu=off``."""
     with lab.start("intel", snapshot="fresh") as machine:
         yield machine
 
 
 @pytest.fixture
-def iommu_host(snapshots: None) -> Iterator[lab.Machine]:
+def iommu_host(snapshots: str) -> Iterator[lab.Machine]:
     """A machine with ``intel_iommu=on``."""
     with lab.start("intel", snapshot="iommu") as machine:
         yield machine

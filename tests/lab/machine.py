@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from . import cache, guest, inventory
-from .qemu import Qemu
+from . import cache, guest, inventory, second_kernel
+from .qemu import VARIABLES_FILE, Qemu
 from .qmp import Qmp
 from .run import LabError, require_tool, run, say, tail
 
@@ -31,7 +31,9 @@ MANAGEMENT_MAC = "52:54:00:6b:76:01"
 BOOT_TIMEOUT = 600
 _RESTORE_TIMEOUT = 120
 _STOP_TIMEOUT = 15
-_STATE_FILE, _PID_FILE = "machine.json", "pid"
+_RECORD_FILE, _PID_FILE = "machine.json", "pid"
+DISK_FILE, STATE_FILE = "disk.qcow2", "state"
+"""The files of a machine that was saved; with UEFI there is VARIABLES_FILE, too."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,26 @@ class Machine:
     def settle(self, timeout: float = 300) -> None:
         """Wait until all its services are up and all its devices have their drivers.
 
-        An emulated host answers on ssh long before it has created its virtual functions.
+        An emulated host answers on ssh long before it has created its virtual functions, or
+        /dev/kvm where its processor can virtualise.
         """
         self.ssh(
             "sudo systemctl is-system-running --wait >/dev/null; sudo udevadm settle --timeout=120 && "
-            "timeout 120 sh -c 'until test -e /dev/kvm; do sleep 0.2; done'",
+            "timeout 120 sh -c 'until test -e /dev/kvm || ! grep -qwE \"svm|vmx\" /proc/cpuinfo; do sleep 0.2; done'",
+            timeout=timeout,
+        )
+
+    def install_second_kernel(self, timeout: float = 900) -> str:
+        """Install the kernel package that waits in its image, with dpkg; returns the kernel's release."""
+        package = self.ssh(f"dpkg-deb --field {second_kernel.PACKAGE} Package").stdout.strip()
+        self.ssh(f"sudo dpkg --install {second_kernel.PACKAGE}", timeout=timeout)
+        return package.removeprefix("linux-image-")
+
+    def remove_second_kernel(self, timeout: float = 900) -> None:
+        """Remove it again, also while it runs."""
+        self.ssh(
+            "echo linux-base linux-base/removing-running-kernel boolean false | sudo debconf-set-selections && "
+            f"sudo DEBIAN_FRONTEND=noninteractive dpkg --purge $(dpkg-deb --field {second_kernel.PACKAGE} Package)",
             timeout=timeout,
         )
 
@@ -226,16 +243,18 @@ class Machine:
                 raise LabError(f"guest '{domain}' listed no devices in {timeout:.0f} s; its console ends:\n{lines}")
             time.sleep(1)
 
-    def save(self, disk: Path, state: Path) -> None:
-        """Freeze the machine as the files ``disk`` and ``state``, and end it."""
+    def save(self, directory: Path) -> None:
+        """Freeze the machine as files in ``directory``, and end it."""
         self.ssh("sync")
         with self.qmp() as qmp:
             qmp.execute("stop")
             # The default limit is meant for a network.
             qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-            qmp.migrate("migrate", state, _RESTORE_TIMEOUT)
+            qmp.migrate("migrate", directory / STATE_FILE, _RESTORE_TIMEOUT)
         self._end_process()
-        (self.directory / "disk.qcow2").rename(disk)
+        for name in (DISK_FILE, VARIABLES_FILE):
+            if (self.directory / name).exists():
+                (self.directory / name).rename(directory / name)
         self.stop()
 
     def stop(self, *, keep_logs: bool = False) -> None:
@@ -281,12 +300,14 @@ def launch(
     limit: float,
     artefact: str,
     disk: Path | None = None,
+    variables: Path | None = None,
     state: Path | None = None,
 ) -> Machine:
     """Start a machine that lets ``key`` in; it has not necessarily booted yet.
 
-    With ``disk`` its drive ``root`` is an overlay of that one. With ``state`` it continues
-    where that was saved, else it boots. ``artefact`` is the name of what in the cache it is
+    With ``disk`` its drive ``root`` is an overlay of that one. With ``variables`` it has
+    UEFI firmware with a copy of these. With ``state`` it continues where that was saved,
+    else it boots. ``artefact`` is the name of what in the cache it is
     started from. After ``limit`` seconds it is ended, whatever became of the process that
     started it. Raises LabError when a machine of this name runs, or the emulator does not start.
     """
@@ -299,11 +320,14 @@ def launch(
     directory.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="kvm-lab-"))
     try:
-        drive = _root_drive(hardware.qemu, disk, directory / "disk.qcow2") if disk else ()
+        drives = _root_drive(hardware.qemu, disk, directory / DISK_FILE) if disk else ()
+        if variables:
+            shutil.copyfile(variables, directory / VARIABLES_FILE)
+            drives += hardware.qemu.uefi(directory / VARIABLES_FILE)
         port = _free_port()
-        process, pid = _start_process(hardware, drive, directory, sockets, port, limit, restore=state is not None)
+        process, pid = _start_process(hardware, drives, directory, sockets, port, limit, restore=state is not None)
         record = _Record(name, pid, port, str(key), str(sockets), artefact)
-        (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
+        (directory / _RECORD_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
     except BaseException:
         shutil.rmtree(sockets, ignore_errors=True)
         raise
@@ -330,7 +354,7 @@ def _root_drive(qemu: Qemu, backing: Path, overlay: Path) -> tuple[str, ...]:
 
 def _start_process(
     hardware: Hardware,
-    drive: tuple[str, ...],
+    drives: tuple[str, ...],
     directory: Path,
     sockets: Path,
     port: int,
@@ -351,7 +375,7 @@ def _start_process(
         "-chardev", f"socket,id=console,path={sockets}/console,server=on,wait=off,logfile={directory}/serial.log",
         "-serial", "chardev:console",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
-        *drive,
+        *drives,
         "-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
         *hardware.options,
     ]  # fmt: skip
@@ -400,7 +424,7 @@ def _log_ends(directory: Path) -> str:
 def find_machines(name: str | None = None) -> list[Machine]:
     """The machines that have a directory, running or not; with ``name`` only that one."""
     found = []
-    for file in sorted(cache.run_directory().glob(f"{name or '*'}/{_STATE_FILE}")):
+    for file in sorted(cache.run_directory().glob(f"{name or '*'}/{_RECORD_FILE}")):
         try:
             found.append(Machine(file.parent, _Record(**json.loads(file.read_text(encoding="utf-8")))))
         except (OSError, ValueError, TypeError):

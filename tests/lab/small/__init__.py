@@ -99,7 +99,7 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
             "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
             "-m", "1024", "-rtc", "base=utc",
             *description.hardware,
-            *(qemu.firmware if description.uefi else ()),
+            *(qemu.uefi() if description.uefi else ()),
             "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
             "-append", " ".join([f"console={console}", "quiet", "panic=-1", *description.parameters]),
         ),

@@ -58,6 +58,9 @@ _MODULES = re.compile(
 )
 
 
+_KERNEL = re.compile(r"boot/vmlinuz-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinuz")
+
+
 @dataclass(frozen=True)
 class System:
     """A Debian release on an architecture, both as Debian calls them."""
@@ -94,6 +97,8 @@ class System:
                 variant="extract",
                 log=log,
                 suite=self.suite,
+                # An older release is asked for because of what its kernel lacks.
+                fallback=debian.NEXT_SUITE if self.suite == debian.SUITE else None,
                 architecture=self.architecture,
             )
         with step(f"making the initramfs for {self.architecture}"):
@@ -117,11 +122,13 @@ def _read(packages: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _extract_kernel(packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], directory: Path) -> str:
     """Write the kernel to its file; returns its release."""
-    releases = [name.removeprefix("boot/vmlinuz-") for name in members if name.startswith("boot/vmlinuz-")]
-    if len(releases) != 1:
-        raise LabError(f"the packages have {len(releases)} kernels and not one: {', '.join(releases)}")
-    (directory / KERNEL_FILE).write_bytes(_read(packages, members[f"boot/vmlinuz-{releases[0]}"]))
-    return releases[0]
+    # Packages from Debian 14 on have it beside its modules, and their installation copies it.
+    kernels = {match[1] or match[2]: name for name in members if (match := _KERNEL.fullmatch(name))}
+    if len(kernels) != 1:
+        raise LabError(f"the packages have {len(kernels)} kernels and not one: {', '.join(kernels)}")
+    ((release, name),) = kernels.items()
+    (directory / KERNEL_FILE).write_bytes(_read(packages, members[name]))
+    return release
 
 
 def _index_modules(

@@ -647,7 +647,7 @@ def failure(kernel: FakeKernel, *devices: Any, **options: Any) -> PassthroughErr
 
 
 @pytest.mark.parametrize("state", ["bound", "released"])
-@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.IGNORE])
+@pytest.mark.parametrize("fault", [Fault.EIO, Fault.IGNORE])
 def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
     """At each write in turn: the request fails as a whole, and everything is as it was before."""
     for position in itertools.count(1):
@@ -657,7 +657,7 @@ def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
         before = tree_listing(kernel.root, OWN)
         records = kernel.attribute(STATE_PATH)
         kernel.writes.clear()
-        kernel.faults = {position: fault}
+        kernel.faults.by_number = {position: fault}
         error = failure(kernel, *SLOT, VF0, state=state)
         if error is None:
             assert len(kernel.writes) == position - 1  # every write was tried
@@ -671,14 +671,14 @@ def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
 def test_a_late_driver_is_waited_for(tmp_path: Path) -> None:
     for position in range(1, 4):
         kernel = hypervisor(tmp_path / str(position))
-        kernel.faults = {position: Fault.LATE}
+        kernel.faults.by_number = {position: Fault.LATE}
         run(kernel, VF0)
         assert driver(kernel, VF0) == "vfio-pci"
 
 
 def test_a_device_that_hangs(kernel: FakeKernel) -> None:
     """The others are brought back; the one that hangs is not written to again, and stays on record."""
-    kernel.faults = {4: Fault.HANG}  # unbind of the second
+    kernel.faults.by_number = {4: Fault.HANG}  # unbind of the second
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0, VF1)
     result = caught.value.as_result()
@@ -692,7 +692,7 @@ def test_a_device_that_hangs(kernel: FakeKernel) -> None:
 
 
 def test_a_device_that_vanishes(kernel: FakeKernel) -> None:
-    kernel.faults = {4: Fault.VANISH}
+    kernel.faults.by_number = {4: Fault.VANISH}
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0, VF1)
     assert driver(kernel, VF0) == "igbvf"

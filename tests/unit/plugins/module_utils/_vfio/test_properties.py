@@ -34,7 +34,7 @@ REQUESTS = st.fixed_dictionaries(
         "timeout": st.just(5),
     }
 )
-FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.REFUSE, Fault.IGNORE, Fault.LATE]), max_size=1)
+FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.EIO, Fault.IGNORE, Fault.LATE]), max_size=1)
 
 
 # An example takes a tenth of a second, and shrinking one takes hundreds; what fails has four steps at the most.
@@ -57,7 +57,7 @@ def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) ->
                 continue
             assert tree_listing(kernel.root, ("run", "var")) == before
             kernel.writes.clear()
-            kernel.faults = dict(faults)
+            kernel.faults.by_number = dict(faults)
             try:
                 done = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
             except PassthroughError:
@@ -65,10 +65,10 @@ def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) ->
                 assert kernel.attribute(STATE_PATH) == records
                 continue
             assert done == predicted
-            kernel.faults = {}
+            kernel.faults.clear()
             again = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
             assert not again["changed"]
-        kernel.faults = {}
+        kernel.faults.clear()
         nothing = {**steps[0][0], "devices": [], "state": "bound", "exclusive": True}
         execute(kernel, build(kernel, nothing), module="vfio_devices", check_mode=False)
         assert kernel.attribute(STATE_PATH) is None
