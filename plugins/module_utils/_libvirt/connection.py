@@ -51,14 +51,15 @@ class Domain(Protocol):
     def live_xml(self) -> str:
         """What runs now, without secrets."""
 
-    def attach(self, xml: str) -> None:
-        """Add one device to the definition. The rest of it is left to libvirt, which does it in one step.
+    def attach(self, xml: str, *, live: bool = False) -> None:
+        """Add one device to the definition, or plug it into the guest that runs. libvirt does it in one step.
 
         :raises PassthroughError: ``libvirt_refused``
         """
 
-    def detach(self, xml: str) -> None:
-        """Take one device out of the definition; ``xml`` is the element as it stands there.
+    def detach(self, xml: str, *, live: bool = False) -> None:
+        """Take one device out of the definition, or ask the guest that runs to let it go; ``xml`` is the element as it
+        stands there.
 
         :raises PassthroughError: ``libvirt_refused``
         """
@@ -131,6 +132,10 @@ class Connection(Protocol):
     @property
     def version(self) -> Version:
         """The version of the daemon's libvirt."""
+
+    @property
+    def qemu_version(self) -> Version:
+        """The version of the QEMU that it finds by default."""
 
     def domain(self, name_or_uuid: str) -> Domain:
         """One domain.
@@ -221,8 +226,11 @@ class LibvirtConnection:
 
     @property
     def version(self) -> Version:
-        number = int(self._ask("tell its version", self._handle.getLibVersion))
-        return number // 1000000, number // 1000 % 1000, number % 1000
+        return _version(self._ask("tell its version", self._handle.getLibVersion))
+
+    @property
+    def qemu_version(self) -> Version:
+        return _version(self._ask("tell QEMU's version", self._handle.getVersion))
 
     def domain(self, name_or_uuid: str) -> Domain:
         found = None
@@ -273,6 +281,10 @@ class LibvirtConnection:
         return _call(what, method)
 
 
+def _version(number: int) -> Version:
+    return number // 1000000, number // 1000 % 1000, number % 1000
+
+
 class LibvirtDomain:
     """:class:`Domain` by the bindings."""
 
@@ -302,15 +314,17 @@ class LibvirtDomain:
     def live_xml(self) -> str:
         return str(_call(f"give the running definition of the domain {self.name}", lambda: self._handle.XMLDesc(0)))
 
-    def attach(self, xml: str) -> None:
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        what = f"add a device to the definition of the domain {self.name}"
-        _call(what, lambda: self._handle.attachDeviceFlags(xml, flags))
+    def attach(self, xml: str, *, live: bool = False) -> None:
+        what = "plug a device into the running domain" if live else "add a device to the definition of the domain"
+        _call(f"{what} {self.name}", lambda: self._handle.attachDeviceFlags(xml, _affecting(live)))
 
-    def detach(self, xml: str) -> None:
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        what = f"take a device out of the definition of the domain {self.name}"
-        _call(what, lambda: self._handle.detachDeviceFlags(xml, flags))
+    def detach(self, xml: str, *, live: bool = False) -> None:
+        what = "unplug a device of the running domain" if live else "take a device out of the definition of the domain"
+        _call(f"{what} {self.name}", lambda: self._handle.detachDeviceFlags(xml, _affecting(live)))
+
+
+def _affecting(live: bool) -> int:
+    return int(libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
 
 class LibvirtNetwork:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,17 +14,14 @@ from .._core.host import Host
 from .._pci.address import PciAddress
 from .._pci.device import Bus
 from .._pci.selector import Selector
-from .change import hostdev_text
 from .definition import Definition
-from .domain_hostdevs import Target, Wanted, with_multifunction
+from .document import spliced
 from .element import Version
-from .hostdev import changed_to, given, unlike
-from .rules.context import Context, Subject
+from .hostdev import given
+from .rules.context import Context
 from .rules.registry import WITHIN, broken
+from .target import PRESENT, Wanted, subjects_of, targets_of
 from .text import DomainText
-
-_ANY_VERSION = (sys.maxsize, 0, 0)
-"""No setting is newer than this."""
 
 
 def inject_hostdevs(text: str, hostdevs: Sequence[Mapping[str, Any]], libvirt_version: str | None = None) -> str:
@@ -35,27 +31,20 @@ def inject_hostdevs(text: str, hostdevs: Sequence[Mapping[str, Any]], libvirt_ve
     :param libvirt_version: of the host, for settings that an older libvirt does not know; None leaves that open
     :raises PassthroughError: with every problem of the definition or of the hostdevs
     """
-    document = DomainText(text)
+    DomainText(text)  # refuses what is too large or too deep before anything else reads it
     definition = Definition(text)
     wanted, problems = _wanted(hostdevs)
-    version = _ANY_VERSION
+    version = None
     if libvirt_version is not None:
         try:
             version = _version(libvirt_version)
         except PassthroughError as error:
             problems += error.problems
-    targets = with_multifunction([_target(one, definition) for one in wanted], definition)
-    asked = {target.source for target in targets}
-    subjects = [Subject(one.value) for one in definition.hostdevs if one.source not in asked]
-    subjects += [
-        Subject(target.final, target.wanted.where, target.wanted.hostdev)
-        for target in targets
-        if target.final is not None and target.wanted is not None
-    ]
+    targets = targets_of(definition, wanted, PRESENT)
     host = Host()  # the rules that look at it are not asked
     problems += broken(
         Context(
-            subjects=sorted(subjects, key=lambda subject: subject.source),
+            subjects=subjects_of(targets),
             removed=frozenset(),
             definition=definition,
             others=(),
@@ -67,20 +56,11 @@ def inject_hostdevs(text: str, hostdevs: Sequence[Mapping[str, Any]], libvirt_ve
     )
     if problems:
         raise PassthroughError.of(problems)
-    places = [
-        child for devices in definition.root.iterfind("devices") for child in devices if isinstance(child.tag, str)
-    ]
-    replaced = {}
-    added = []
-    for target in targets:
-        if not target.changes or target.final is None:
-            continue
-        element = hostdev_text(target.final, target.present)
-        if target.present is None:
-            added.append(element)
-        else:
-            replaced[places.index(target.present.element)] = element
-    return document.with_devices(replaced, added)
+    changed = {target.source: target.text for target in targets if target.changes}
+    # In the order in which they were asked for.
+    return spliced(
+        text, {one.hostdev.source: changed[one.hostdev.source] for one in wanted if one.hostdev.source in changed}
+    )
 
 
 def _wanted(hostdevs: Sequence[Mapping[str, Any]]) -> tuple[list[Wanted], list[Problem]]:
@@ -129,13 +109,6 @@ def _address(value: Any, where: str) -> PciAddress:
         "the host.",
         selector=where,
     )
-
-
-def _target(wanted: Wanted, definition: Definition) -> Target:
-    present = definition.hostdev(wanted.hostdev.source)
-    value = None if present is None else present.value
-    changes = value is None or bool(unlike(wanted.hostdev, value))
-    return Target(wanted.hostdev.source, present, changed_to(wanted.hostdev, value), changes, wanted)
 
 
 def _version(text: str) -> Version:

@@ -47,12 +47,18 @@ class Part:
     start: str
     without: tuple[str, ...] = ()
     address_types: tuple[str, ...] = ("pci", "unassigned")
+    types: tuple[str, ...] = ()
+    """The values of the element's ``type`` that are looked at; empty for all."""
 
 
 PCI_HOSTDEV = Part(
     "hostdev",
     without=("hostdevcaps", "hostdevsubsysusb", "hostdevsubsysscsi", "hostdevsubsyshost", "hostdevsubsysmdev"),
 )
+
+PCI_INTERFACE = Part("interface", address_types=("pci",), types=("hostdev", "pci"))
+PARTS = {"hostdev": PCI_HOSTDEV, "interface": PCI_INTERFACE}
+"""By the name of the element."""
 
 
 class Schema:
@@ -72,12 +78,13 @@ class Schema:
         """Whether the host has the schema (it comes with libvirt's client library)."""
         return self._host.exists(posixpath.join(self._directory, self._root))
 
-    def check_part(self, element: etree._Element, part: Part = PCI_HOSTDEV) -> list[str]:
+    def check_part(self, element: etree._Element, part: Part | None = None) -> list[str]:
         """What the schema has against one element of ``<devices>``, in libvirt's (libxml2's) words; empty when valid.
 
+        :param part: when it is not the one of :data:`PARTS` that goes with the element's name
         :raises PassthroughError: ``schema_unreadable``
         """
-        return self._errors(part, element)
+        return self._errors(part or PARTS[str(element.tag)], element)
 
     def check_domain(self, domain: etree._Element) -> list[str]:
         """What the schema has against a whole ``<domain>``; empty when valid.
@@ -185,10 +192,11 @@ def _narrow(definition: etree._Element, part: Part) -> None:
     for ref in list(definition.iter(f"{{{_RNG}}}ref")):
         if ref.get("name") in part.without:
             _remove(ref)
-    if definition.get("name") == "address":
+    kept = {"address": part.address_types, part.start: part.types}.get(definition.get("name", ""), ())
+    if kept:
         for group in list(definition.iter(f"{{{_RNG}}}group")):
             kind = group.find(f"{{{_RNG}}}attribute[@name='type']/{{{_RNG}}}value")
-            if kind is not None and kind.text not in part.address_types:
+            if kind is not None and kind.text not in kept:
                 _remove(group)
 
 

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A domain's XML as text that somebody wrote: devices are put in and replaced, every other byte stays as it is.
+"""A domain's XML as text that somebody wrote: devices come, change and go, every other byte stays as it is.
 
 An XML library that reads a document and writes it again keeps what it means, but not how it looks (quotes, blanks in
 tags, line ends). So the places of the devices are taken from expat, and the text is cut and joined there.
@@ -56,16 +56,20 @@ class DomainText:
         self._root_end = reader.root_end
         self._newline = b"\r\n" if b"\r\n" in self._data else b"\n"
 
-    def with_devices(self, replaced: Mapping[int, str], added: Sequence[str]) -> str:
+    def with_devices(self, replaced: Mapping[int, str | None], added: Sequence[str]) -> str:
         """The text with other devices.
 
-        :param replaced: index in :attr:`devices` -> the element that comes in its place
+        :param replaced: index in :attr:`devices` -> the element that comes in its place, or None for none. The blanks
+            before an element go with it, as they came with it.
         :param added: the elements that come after the last device
         """
         data = self._data
         edits = []
         for index, element in replaced.items():
             span = self.devices[index]
+            if element is None:
+                edits.append((len(data[: span.start].rstrip(_BLANKS)), span.end, b""))
+                continue
             edits.append((span.start, span.end, self._lines(element, self._indent(span.start))))
         if added:
             edits.append(self._addition(added))

@@ -60,6 +60,7 @@ def test_what_comes_in_is_what_was_asked_for() -> None:
     assert list(found) == ["0000:01:10.0", "0001:09:00.0", "0001:09:00.3", "0001:09:00.1"]
     assert found["0000:01:10.0"] == {
         "address": "0000:01:10.0",
+        "kind": "hostdev",
         "guest_address": None,
         "managed": True,
         "assigned": True,
@@ -143,7 +144,10 @@ def test_settings_that_the_hosts_libvirt_does_not_know() -> None:
         (b"<domain/>", "but this is a bytes"),
         ("<network></network>", "outermost element is 'network'"),
         ("<!DOCTYPE domain><domain></domain>", "document type declaration"),
-        (domain("<hostdev type='pci'><source><address bus='0x100'/></source></hostdev>"), "A hostdev cannot be read"),
+        (
+            domain("<hostdev type='pci'><source><address bus='0x100'/></source></hostdev>"),
+            "The hostdev of a PCI device cannot be read",
+        ),
     ],
 )
 def test_what_is_no_domain(xml: Any, words: str) -> None:

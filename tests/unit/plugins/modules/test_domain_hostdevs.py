@@ -22,7 +22,8 @@ def test_every_option_is_documented_as_it_is() -> None:
 @pytest.mark.parametrize("task", yaml.safe_load(EXAMPLES), ids=lambda task: str(task["name"]))
 def test_examples_are_tasks_that_pass_the_first_check(task: dict[str, Any], tmp_path: Any) -> None:
     assert set(task) == {"name", "kvm.passthrough.domain_hostdevs", "become"}
-    given = {"uri": "qemu:///system", "state": "present", **task["kvm.passthrough.domain_hostdevs"]}
+    defaults = {name: option.get("default") for name, option in argument_spec().items()}
+    given = {**defaults, **task["kvm.passthrough.domain_hostdevs"]}
     assert set(given) <= set(argument_spec())
     pytest.importorskip("lxml")
     # On a machine without devices, a removal goes through and everything else lacks its devices, and nothing more.

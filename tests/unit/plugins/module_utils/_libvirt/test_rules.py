@@ -173,10 +173,15 @@ INTERFACES = [
 
 @pytest.mark.parametrize("interface", INTERFACES)
 def test_a_device_that_an_interface_has(check: Check, interface: str) -> None:
-    problem = one(check({NIC: {}}, before=definition(interface)))
+    twice = interface + hostdev_xml(NIC)
+    problem = one(check({NIC: {"kind": "hostdev"}}, before=definition(twice)))
     assert problem.code == "duplicate_device"
-    assert "by an <interface type='hostdev'>" in problem.message
-    assert check({BOUND: {}}, before=definition(interface)) == []
+    assert problem.text == (
+        f"hostdevs[0] ({NIC}): the definition has the device 2 times, by interface and hostdev. Remove all but one of "
+        "these elements (virsh edit)."
+    )
+    assert check({NIC: {"kind": "hostdev"}}, before=definition(interface)) == []
+    assert check({BOUND: {}}, before=definition(twice)) == []
 
 
 def test_interface_addresses_are_read_as_libvirt_reads_them(check: Check) -> None:
