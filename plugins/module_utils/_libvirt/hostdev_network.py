@@ -17,10 +17,11 @@ from .._pci.address import PciAddress
 from .._pci.device import Bus
 from .._pci.selector import Selector, select_all
 from .._vfio.memory import recalling_bus
-from .connection import Connect, Connection, Domain, check_uri, connect
-from .definition import Definition, parse_xml
+from .connection import Connect, Connection, check_uri, connect
+from .definition import parse_xml
 from .domain_hostdevs import DEFAULT_URI
 from .element import Version, bindings
+from .inventory import inventory
 from .network import (
     NetworkDefinition,
     Pool,
@@ -265,25 +266,19 @@ class HostdevNetwork:
 
     def _around(self, bus: Bus) -> tuple[dict[PciAddress, list[str]], list[str]]:
         """Who else has which device, and whose definition names the network."""
+        found = inventory(self._connection)
+        if found.unreadable:
+            raise PassthroughError.of([problem for _unused, problem in found.unreadable])
         others: dict[PciAddress, list[str]] = defaultdict(list)
-        for network in self._connection.networks():
-            if network.name == self._name:
-                continue
-            definition = NetworkDefinition(network.config_xml())
-            if definition.is_pool:
-                for address in members(definition.pool, self._host, bus):
-                    others[address].append(f"the network {network.name}")
-        referrers = []
-        for domain in self._connection.domains():
-            definition_of = _definition(domain)
-            if definition_of is None:
-                continue
-            name, definition_of_it = definition_of
-            if references(definition_of_it.root, self._name):
-                referrers.append(name)
-            for address in dict.fromkeys(definition_of_it.sources):
-                others[address].append(f"the domain {name}")
-        return dict(others), sorted(referrers)
+        for pool in found.pools:
+            if pool.name != self._name:
+                for address in members(pool.pool, self._host, bus):
+                    others[address].append(f"the network {pool.name}")
+        for domain in found.domains:
+            for address in domain.own:
+                others[address].append(f"the domain {domain.name}")
+        referrers = [domain.name for domain in found.domains if references(domain.config.root, self._name)]
+        return dict(others), referrers
 
     # -- planning ---------------------------------------------------------------------------------------
 
@@ -449,16 +444,6 @@ class HostdevNetwork:
                 }
             )
         return found
-
-
-def _definition(domain: Domain) -> tuple[str, Definition] | None:
-    """The name and the definition of a domain (what runs, of one that has none); None when it is gone by now."""
-    try:
-        return domain.name, Definition(domain.config_xml() if domain.persistent else domain.live_xml())
-    except PassthroughError as error:
-        if error.problems[0].details.get("libvirt_code") != "VIR_ERR_NO_DOMAIN":
-            raise
-        return None
 
 
 def _same(live: Pool, pool: Pool, vfs: Sequence[PciAddress]) -> bool:

@@ -56,6 +56,22 @@ class PrivateLibvirt:
         """What the code under test uses; a :data:`_libvirt.connection.Connect`."""
         return LibvirtConnection(self.handle)
 
+    def define_domain(self, devices: str, name: str = "web01") -> Any:
+        """Define a domain with these devices."""
+        return self.handle.defineXML(
+            f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>"
+            "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+            f"<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}</devices></domain>"
+        )
+
+    def connect_guest(self, network: str, owner: str, number: int) -> None:
+        """Give a VF of an active network to a guest, as libvirt's QEMU driver does when it starts one."""
+        uuid = f"5e8a0f66-2b1f-4a3f-9d65-1f2a3c4d5e{number:02x}"
+        self.handle.networkLookupByName(network).portCreateXML(
+            f"<networkport><uuid>{uuid}</uuid><owner><name>{owner}</name><uuid>{uuid}</uuid></owner>"
+            f"<mac address='52:54:00:00:01:{number:02x}'/></networkport>"
+        )
+
     def clean(self) -> None:
         """Remove every domain and every network."""
         for thing in (*self.handle.listAllDomains(), *self.handle.listAllNetworks()):

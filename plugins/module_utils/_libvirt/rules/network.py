@@ -16,10 +16,9 @@ from ..._iommu.groups import leaves_group_free
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
 from ..._vfio.guards.base import GuardContext
-from ..._vfio.guards.registry import check_device
 from ..element import Version, bindings
 from ..network import VIRTUALPORT, Pool, members, pf_device, version_text
-from .needed import LEFT_TO_OTHERS
+from .needed import refusals
 
 
 @dataclass(frozen=True)
@@ -254,14 +253,13 @@ def host_can_spare(context: PoolContext) -> Iterator[Problem]:
     for device in context.devices:
         if device.address in context.known or is_vfio_driver(device.driver):
             continue
-        for finding in check_device(device, guards):
-            if finding.refuses and finding.code not in LEFT_TO_OTHERS:
-                yield context.problem(
-                    finding.code,
-                    finding.message,
-                    f"{finding.remedy} Or name the other VFs as devices, instead of pf.",
-                    device.address,
-                )
+        for finding in refusals(device, guards):
+            yield context.problem(
+                finding.code,
+                finding.message,
+                f"{finding.remedy} Or name the other VFs as devices, instead of pf.",
+                device.address,
+            )
 
 
 def unmanaged_is_bound(context: PoolContext) -> Iterator[Problem]:
@@ -327,11 +325,16 @@ def not_elsewhere(context: PoolContext) -> Iterator[Problem]:
             )
 
 
-RULES: tuple[PoolRule, ...] = (
-    known_settings,
+WITHIN_POOL: tuple[PoolRule, ...] = (
     one_tag,
     virtualport_kind,
     portgroup_names,
+)
+"""What needs the definition only, and no host."""
+
+POOL_RULES: tuple[PoolRule, ...] = (
+    known_settings,
+    *WITHIN_POOL,
     has_vfs,
     are_network_vfs,
     host_can_spare,
@@ -342,7 +345,7 @@ RULES: tuple[PoolRule, ...] = (
 """The rules, in the order in which their problems are reported."""
 
 
-def broken_pool(context: PoolContext, rules: Iterable[PoolRule] = RULES) -> list[Problem]:
+def broken_pool(context: PoolContext, rules: Iterable[PoolRule] = POOL_RULES) -> list[Problem]:
     """Everything that is wrong with the pool as it would be."""
     return [problem for rule in rules for problem in rule(context)]
 

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.network_c
     SetActive,
     users_of,
 )
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import NIC, SCHEMAS, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import NIC, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.pools import EMPTY_PF, PF, PLAIN, VFS, machine_with_vfs
 from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, undocumented
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
@@ -36,30 +36,12 @@ from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_has
 pytest.importorskip("lxml.etree")
 libvirt = pytest.importorskip("libvirt")
 
-PF = "0000:0a:00.0"
-VFS = ["0000:0a:10.0", "0000:0a:10.2"]
-EMPTY_PF = "0000:0b:00.0"
-PLAIN = "0000:0c:00.0"
 INACTIVE = 1  # VIR_NETWORK_XML_INACTIVE
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> SysfsTree:
-    """Two network cards with SR-IOV, one of them with two VFs, and a card without."""
-    tree = SysfsTree(tmp_path_factory.mktemp("machine"))
-    tree.path("/run").mkdir()
-    tree.path("/sys/kernel/iommu_groups").mkdir(parents=True)
-    card: dict[str, Any] = {"ids": "8086:10c9", "pci_class": 0x020000, "driver": "igb"}
-    tree.add_device(PF, **card, group=10, totalvfs=7, interfaces={"enp10s0": "52:54:00:00:00:0a"})
-    assert [str(vf) for vf in tree.add_vfs(PF, 2, driver="igbvf", first_group=20)] == VFS
-    tree.add_device(EMPTY_PF, **card, group=11, totalvfs=7, interfaces={"enp11s0": "52:54:00:00:00:0b"})
-    tree.set_attribute(EMPTY_PF, "sriov_numvfs", "0")
-    tree.add_device(PLAIN, **card, group=12, interfaces={"enp12s0": "52:54:00:00:00:0c"})
-    if Path(SCHEMAS).is_dir():
-        link = tree.path(SCHEMAS)
-        link.parent.mkdir(parents=True)
-        link.symlink_to(SCHEMAS)
-    return tree
+    return machine_with_vfs(tmp_path_factory.mktemp("machine"))
 
 
 @pytest.fixture(scope="module")
@@ -128,20 +110,6 @@ class Bench:
 
     def config(self, name: str = "pool") -> NetworkDefinition:
         return NetworkDefinition(self.network(name).XMLDesc(INACTIVE))
-
-    def domain(self, devices: str, name: str = "web01") -> Any:
-        return self.libvirt.handle.defineXML(
-            f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>"
-            "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
-            f"<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}</devices></domain>"
-        )
-
-    def connect_guest(self, name: str, number: int, network: str = "pool") -> None:
-        uuid = f"5e8a0f66-2b1f-4a3f-9d65-1f2a3c4d5e{number:02x}"
-        self.network(network).portCreateXML(
-            f"<networkport><uuid>{uuid}</uuid><owner><name>{name}</name><uuid>{uuid}</uuid></owner>"
-            f"<mac address='52:54:00:00:01:{number:02x}'/></networkport>"
-        )
 
     def records(self, kind: str) -> list[Any]:
         return [(record.before, record.after) for record in StateStore(self.tree.host()).all(kind)]
@@ -339,7 +307,7 @@ def used(bench: Bench) -> Bench:
     """A pool with two guests: libvirt's QEMU driver asks for a port in the same way when it starts one."""
     bench.run(pf=PF)
     for number, name in enumerate(["web02", "web01"]):
-        bench.connect_guest(name, number)
+        bench.libvirt.connect_guest("pool", name, number)
     return bench
 
 
@@ -357,7 +325,7 @@ def test_a_pool_in_use_is_changed_for_its_next_start_only(used: Bench) -> None:
         == []
     )
     with pytest.raises(libvirt.libvirtError, match="requires exclusive access to interfaces, but none are available"):
-        used.connect_guest("web03", 3)
+        used.libvirt.connect_guest("pool", "web03", 3)
     assert "<vlan" not in used.network().XMLDesc(0)
     assert "<vlan" in used.network().XMLDesc(INACTIVE)
     # Once nobody uses it, it is started anew.
@@ -394,8 +362,8 @@ def test_a_libvirt_that_does_not_tell_whose_the_connections_are(used: Bench) -> 
 
 
 def test_domains_that_name_the_network(bench: Bench) -> None:
-    bench.domain("<interface type='network'><source network='pool'/></interface>")
-    bench.domain("<interface type='network'><source network='other'/></interface>", "web02")
+    bench.libvirt.define_domain("<interface type='network'><source network='pool'/></interface>")
+    bench.libvirt.define_domain("<interface type='network'><source network='other'/></interface>", "web02")
     done = bench.run(pf=PF)
     assert done["referenced_by"] == ["web01"]
     gone = bench.run(state="absent")
@@ -484,9 +452,9 @@ def test_a_transient_network(bench: Bench) -> None:
 
 def test_devices_that_others_have(bench: Bench) -> None:
     bench.run(pf=PF)
-    bench.domain(hostdev_xml(VFS[0]))
+    bench.libvirt.define_domain(hostdev_xml(VFS[0]))
     source = "<source><address type='pci' domain='0' bus='0x0a' slot='0x10' function='0x2'/></source>"
-    bench.domain(f"<interface type='hostdev'>{source}</interface>", "web02")
+    bench.libvirt.define_domain(f"<interface type='hostdev'>{source}</interface>", "web02")
     error = bench.fails(name="second", pf=PF)
     assert [(problem.code, problem.details["device"], problem.details["owner"]) for problem in error.problems] == [
         ("device_elsewhere", VFS[0], "the network pool"),
@@ -604,5 +572,5 @@ def test_a_setting_that_libvirt_drops_is_seen_and_undone(bench: Bench) -> None:
 
 
 def test_a_device_of_another_kind_is_not_in_the_way(bench: Bench) -> None:
-    bench.domain(hostdev_xml(NIC))
+    bench.libvirt.define_domain(hostdev_xml(NIC))
     assert bench.run(pf=PF)["changed"]
