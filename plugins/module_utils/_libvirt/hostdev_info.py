@@ -17,10 +17,11 @@ from .._pci.address import PciAddress
 from .._pci.device import Bus, is_vfio_driver
 from .._vfio.guards.base import GuardContext
 from .._vfio.memory import DriverRecords, recalling_bus
-from .connection import Connect, check_uri, connect
+from .connection import Connect, Connection, check_uri, connect
 from .definition import Definition, parse_xml
 from .document import spliced
 from .domain_hostdevs import DEFAULT_URI
+from .element import Version
 from .inventory import DomainEntry, Inventory, PoolEntry, inventory
 from .network import NetworkDefinition, members
 from .rules.context import Context, OtherDomain, Subject
@@ -78,7 +79,7 @@ class _OfHost:
     def __init__(self, host: Host, connector: Connect, uri: str) -> None:
         self._host = host
         connection = connector(uri)
-        self._version, self._qemu = connection.version, connection.qemu_version
+        self._version, self._qemu = connection.version, _qemu_version(connection)
         self._bus = recalling_bus(host)
         self._guards = GuardContext(host, self._bus)
         self._found: Inventory = inventory(connection)
@@ -232,6 +233,14 @@ class _OfHost:
                 bus=self._bus,
             )
         )
+
+
+def _qemu_version(connection: Connection) -> Version | None:
+    """The version of QEMU, or None: a host without it may have definitions all the same."""
+    try:
+        return connection.qemu_version
+    except PassthroughError:
+        return None
 
 
 def _is(owner: Owner, pool: PoolEntry) -> bool:

@@ -98,12 +98,19 @@ def private_libvirt(tree: SysfsTree) -> Iterator[PrivateLibvirt]:
         home.mkdir()
         if os.geteuid() == 0:
             os.chown(home, NOBODY, NOBODY)
+        # libvirt asks every QEMU that it finds in PATH what it can do, and there is one for each architecture.
+        programs = Path(place, "bin")
+        programs.mkdir()
+        emulator = shutil.which("qemu-system-x86_64")
+        if emulator is None:
+            pytest.skip("qemu-system-x86_64 is not installed")
+        Path(programs, "qemu-system-x86_64").symlink_to(emulator)
         script = Path(place, "start")
         script.write_text(_SCRIPT, encoding="utf-8")
         log = Path(place, "log")
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
-                [*_namespace(str(script), str(tree.root)), daemon],
+                [*_namespace(str(script), str(tree.root)), "env", f"PATH={programs}", daemon],
                 env={
                     **os.environ,
                     **dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(home)),
