@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import (
+    Domain,
+    LibvirtConnection,
+    LibvirtDomain,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_info import hostdev_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.text import MAX_BYTES
 from ansible_collections.kvm.passthrough.tests.unit.support.domains import DOMAIN, SCHEMAS, hostdev_xml
@@ -199,21 +204,58 @@ def test_a_device_in_the_place_of_another_one(libvirt: PrivateLibvirt, machine: 
 def test_a_definition_that_cannot_be_read_hides_no_other(libvirt: PrivateLibvirt, machine: SysfsTree) -> None:
     libvirt.define_domain(hostdev_xml(PLAIN))
     libvirt.define_domain(hostdev_xml(GONE), "web02")
-    connection = libvirt.connect()
 
-    class Broken(type(connection)):  # type: ignore[misc]
-        def domains(self) -> Any:
-            found = super().domains()
-            for domain in found:
-                if domain.name == "web01":
-                    domain.config_xml = lambda: "<domain>"
-            return found
+    class Unreadable(LibvirtDomain):
+        def config_xml(self) -> str:
+            return "<domain>" if self.name == "web01" else super().config_xml()
+
+    class Broken(LibvirtConnection):
+        def domains(self) -> Sequence[Domain]:
+            return [Unreadable(handle) for handle in libvirt.handle.listAllDomains()]
 
     found = hostdev_report(machine.host(), {"uri": "qemu:///system", "path": None}, lambda _uri: Broken(libvirt.handle))
     assert problems(found) == [
         ("domain web01", "domain_xml_invalid", None),
         ("domain web02", "device_not_found", GONE),
     ]
+
+
+def test_what_runs_beside_what_is_defined(libvirt: PrivateLibvirt, machine: SysfsTree) -> None:
+    """A guest takes hardware when it runs, so what libvirt says of one that does is made up here."""
+    mac = "<mac address='52:54:00:00:01:01'/>"
+    libvirt.define_domain(f"<interface type='network'>{mac}<source network='pool'/></interface>{hostdev_xml(PLAIN)}")
+    libvirt.handle.networkDefineXML(f"<network><name>pool</name>{POOL}</network>").create()
+    libvirt.connect_guest("pool", "web01", 1)
+    given = f"<interface type='hostdev'>{mac}<source>{FUNCTION}</source></interface>"
+
+    class Running(LibvirtDomain):
+        active = True
+
+        def live_xml(self) -> str:
+            return domain(given + hostdev_xml(BOOT_DISK))
+
+    class Connected(LibvirtConnection):
+        def domains(self) -> Sequence[Domain]:
+            return [Running(handle) for handle in libvirt.handle.listAllDomains()]
+
+    parameters = {"uri": "qemu:///system", "path": None}
+    found = hostdev_report(machine.host(), parameters, lambda _uri: Connected(libvirt.handle))
+    assert found["problems"] == []
+    [web01] = found["domains"]
+    assert (web01["active"], web01["running_with"], web01["restart_required"]) == (True, [BOOT_DISK, VFS[1]], True)
+    owners = {
+        one["address"]: [
+            (owner["kind"], owner["how"], owner["configured"], owner["running"]) for owner in one["owners"]
+        ]
+        for one in found["devices"]
+    }
+    assert owners == {
+        VFS[0]: [("network", "pool", True, True)],
+        VFS[1]: [("domain", "network", False, True), ("network", "pool", True, True)],
+        PLAIN: [("domain", "hostdev", True, False)],
+        BOOT_DISK: [("domain", "hostdev", False, True)],
+    }
+    assert not any(one["conflict"] for one in found["devices"])
 
 
 # -- files --------------------------------------------------------------------------------------------------
