@@ -89,18 +89,27 @@ def known_settings(context: PoolContext) -> Iterator[Problem]:
 
 
 def one_tag(context: PoolContext) -> Iterator[Problem]:
-    """A VF has one VLAN tag, and no trunk.
+    """A VF has one VLAN tag, of those that there are, and no trunk.
 
     Source: libvirt ``virNetDevSetNetConfig`` ("vlan trunking is not supported by SR-IOV network devices"), which is
     called when the guest starts.
     """
     for group in context.pool.groups:
+        where = f"port group {group.name}" if group.name else "the network"
         if group.vlan is not None and not group.vlan.possible:
-            where = f"port group {group.name}" if group.name else "the network"
             yield context.problem(
-                "vlan_trunk_unsupported",
+                "vlan_trunk",
                 f"{where} has the VLANs {group.vlan.shown}, but a VF can have one only; a guest would not start.",
                 "Give one vlan, and each further one a port group of its own.",
+                field="vlan",
+                value=group.vlan.shown,
+            )
+        elif group.vlan is not None and any(not 1 <= number <= 4094 for number, _mode in group.vlan.tags):
+            yield context.problem(
+                "vlan_reserved",
+                f"{where} has the VLAN {group.vlan.tags[0][0]}, which is none: 0 stands for no VLAN, and 4095 is "
+                "reserved (IEEE 802.1Q).",
+                "Choose one from 1 to 4094.",
                 field="vlan",
                 value=group.vlan.shown,
             )
@@ -125,9 +134,17 @@ def virtualport_kind(context: PoolContext) -> Iterator[Problem]:
                 field="virtualport",
                 value=port.type,
             )
+        elif not dict(port.parameters).get("profileid"):
+            yield context.problem(
+                "virtualport_incomplete",
+                f"{where} has a virtualport without a profileid; a guest would not start.",
+                "Give virtualport.profileid, the name of the port profile in the switch.",
+                field="virtualport",
+                value=port.type,
+            )
         elif group.vlan is not None and group.vlan.tags:
             yield context.problem(
-                "vlan_with_virtualport",
+                "virtualport_vlan",
                 f"{where} has both the VLAN {group.vlan.shown} and a virtualport, with which the switch sets the VLAN; "
                 "a guest would not start.",
                 "Leave one of them out (vlan: 0, or virtualport with type none).",

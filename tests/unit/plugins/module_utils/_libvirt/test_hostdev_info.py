@@ -179,8 +179,8 @@ def test_definitions_that_do_not_start(libvirt: PrivateLibvirt, machine: SysfsTr
             ("domain web01", "device_not_bound", PLAIN),
             ("domain web01", "network_not_found", None),
             ("domain web01", "portgroup_not_found", None),
-            ("network pool", "vlan_trunk_unsupported", None),
-            ("network pool", "vlan_trunk_unsupported", None),
+            ("network pool", "vlan_trunk", None),
+            ("network pool", "vlan_trunk", None),
         ],
         key=str,
     )
@@ -303,9 +303,14 @@ def test_a_folder_of_definitions(folder: Path) -> None:
     assert [one["path"] for one in found["networks"]] == ["/domains/deeper/pool.xml"]
     assert [(one["where"], one["path"], one["code"]) for one in found["problems"]] == [
         ("domain web02", "/domains/deeper/b.xml", "guest_address_impossible"),
-        ("network p", "/domains/deeper/pool.xml", "vlan_trunk_unsupported"),
+        ("network p", "/domains/deeper/pool.xml", "vlan_trunk"),
     ]
     assert [(one["address"], one["conflict"], one["present"]) for one in found["devices"]] == [(PLAIN, True, None)]
+
+
+def test_a_pool_with_half_a_port_profile(folder: Path) -> None:
+    path = write(folder, "p.xml", f"<network><name>p</name>{POOL}<virtualport type='802.1Qbh'/></network>")
+    assert "virtualport_incomplete" in [one["code"] for one in check(folder, path)["problems"]]
 
 
 @pytest.mark.skipif(not Path(SCHEMAS).is_dir(), reason="libvirt's schemas are not installed")

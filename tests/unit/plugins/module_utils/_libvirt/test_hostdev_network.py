@@ -221,7 +221,7 @@ def test_everything_at_once_and_taken_back(bench: Bench) -> None:
     }
     # The VLAN of the network and the profile of the group do not go together.
     error = bench.fails(pf=PF, **options)
-    assert codes(error) == ["vlan_with_virtualport"]
+    assert codes(error) == ["virtualport_vlan"]
     assert "port group profile has both the VLAN 42" in str(error)
 
     done = bench.quadruple(pf=PF, **{**options, "vlan": None}, managed=True)
@@ -473,9 +473,12 @@ def test_definitions_that_no_guest_can_use(bench: Bench) -> None:
     assert codes(error) == ["virtualport_unsupported"]
     assert "port group g has a virtualport of type openvswitch, but a VF can have 802.1Qbh only" in str(error)
     bench.network("other").undefine()
+    bench.define(f"{POOL}<vlan><tag id='4095'/></vlan>", "other")
+    assert codes(bench.fails(name="other")) == ["vlan_reserved"]
+    bench.network("other").undefine()
     bench.define(f"{POOL}{trunk}<portgroup name='g'/>")
     error = bench.fails()
-    assert codes(error) == ["vlan_trunk_unsupported", "vlan_trunk_unsupported"]
+    assert codes(error) == ["vlan_trunk", "vlan_trunk"]
     assert "the network has the VLANs trunk of 1, 2 (untagged), but a VF can have one only" in str(error)
     done = bench.quadruple(vlan=1, portgroups=[{"name": "g"}])
     assert (done["network"]["vlan"], done["network"]["portgroups"][0]["virtualport"]) == (1, None)
