@@ -28,6 +28,8 @@ with contextlib.suppress(ImportError):  # the module makes sure of lxml before i
 SCHEMA_DIRECTORY = "/usr/share/libvirt/schemas"
 ROOT = "domainoverrides.rng"
 """The file with every definition of a domain and no start of its own."""
+NETWORK_ROOT = "network.rng"
+"""The file with every definition of a network."""
 
 _RNG = "http://relaxng.org/ns/structure/1.0"
 _DATATYPES = "http://www.w3.org/2001/XMLSchema-datatypes"
@@ -62,6 +64,9 @@ PARTS = {"hostdev": PCI_HOSTDEV, "interface": PCI_INTERFACE}
 class Schema:
     """The domain schema of a host. Files are read, and grammars compiled, when they are first needed."""
 
+    _root = ROOT
+    _start = "domain"
+
     def __init__(self, host: Host, directory: str = SCHEMA_DIRECTORY) -> None:
         self._host = host
         self._directory = directory
@@ -71,7 +76,7 @@ class Schema:
     @property
     def installed(self) -> bool:
         """Whether the host has the schema (it comes with libvirt's client library)."""
-        return self._host.exists(posixpath.join(self._directory, ROOT))
+        return self._host.exists(posixpath.join(self._directory, self._root))
 
     def check_part(self, element: etree._Element, part: Part | None = None) -> list[str]:
         """What the schema has against one element of ``<devices>``, in libvirt's (libxml2's) words; empty when valid.
@@ -104,7 +109,7 @@ class Schema:
 
     def _grammar(self, part: Part | None) -> etree._Element:
         definitions = self._all_definitions()
-        start = "domain" if part is None else part.start
+        start = self._start if part is None else part.start
         if start not in definitions:
             raise self._unreadable(f"it does not define {start!r}")
         grammar = etree.Element(f"{{{_RNG}}}grammar", nsmap={None: _RNG}, datatypeLibrary=_DATATYPES)
@@ -126,7 +131,7 @@ class Schema:
 
     def _all_definitions(self) -> dict[str, list[etree._Element]]:
         if self._definitions is None:
-            self._definitions = self._read(ROOT, ())
+            self._definitions = self._read(self._root, ())
         return self._definitions
 
     def _read(self, name: str, within: Sequence[str]) -> dict[str, list[etree._Element]]:
@@ -162,6 +167,20 @@ class Schema:
             "Reinstall the package that brings it (libvirt0, libvirt-libs).",
             path=self._directory,
         )
+
+
+class NetworkSchema(Schema):
+    """The network schema of a host."""
+
+    _root = NETWORK_ROOT
+    _start = "network"
+
+    def check_network(self, network: etree._Element) -> list[str]:
+        """What the schema has against a whole ``<network>``; empty when valid.
+
+        :raises PassthroughError: ``schema_unreadable``
+        """
+        return self._errors(None, network)
 
 
 def _parser() -> etree.XMLParser:

@@ -33,6 +33,10 @@ class DriverRecords:
         """The record of a device, or None when this collection did not change its binding."""
         return self._records.get(_key(device))
 
+    def ids_at(self, address: PciAddress) -> list[str]:
+        """The ids (``8086:10ca``) of the devices at an address whose binding this collection changed."""
+        return sorted(key.split()[1] for key in self._records if key.split()[0] == str(address))
+
     def kept_for_guests(self, bus: Bus) -> list[PciDevice]:
         """The devices that this collection bound to a VFIO driver and that still are, in bus order."""
         found = []

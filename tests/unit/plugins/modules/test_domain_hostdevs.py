@@ -12,20 +12,11 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
 from ansible_collections.kvm.passthrough.plugins.modules.domain_hostdevs import DOCUMENTATION, EXAMPLES
-
-
-def documented(options: dict[str, Any]) -> dict[str, Any]:
-    """The argument spec that the documentation describes."""
-    spec = {}
-    for name, option in options.items():
-        spec[name] = {key: value for key, value in option.items() if key not in ("description", "suboptions")}
-        if "suboptions" in option:
-            spec[name]["options"] = documented(option["suboptions"])
-    return spec
+from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec
 
 
 def test_every_option_is_documented_as_it_is() -> None:
-    assert documented(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
+    assert documented_spec(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
 
 
 @pytest.mark.parametrize("task", yaml.safe_load(EXAMPLES), ids=lambda task: str(task["name"]))
