@@ -19,8 +19,9 @@ StartSmall = Callable[[str], lab.Machine]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--machine`` and ``--write-table``."""
+    """Add ``--machine``, ``--full`` and ``--write-table``."""
     parser.addoption("--machine", type=_known, help="only the tests on this machine of the lab; a pattern: 'arm64*'")
+    parser.addoption("--full", action="store_true", help="the tests too that are left out when nobody waits for them")
     parser.addoption(
         "--write-table", action="store_true", help="write docs/platforms.md from what the machines show, not compare"
     )
@@ -33,15 +34,19 @@ def _known(pattern: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the markers."""
     config.addinivalue_line("markers", "lab(machine): runs on that emulated machine, default intel")
+    config.addinivalue_line("markers", "full: left out, unless with --full or when its machine is asked for")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests on other machines than ``--machine``, and put those on one small machine together."""
+    """Leave out the tests on other machines than ``--machine``, or the slow ones; put those on one machine together."""
     wanted = config.getoption("--machine")
     if wanted:
         others = [item for item in items if not fnmatch.fnmatch(_machine_of(item) or wanted, wanted)]
+    else:
+        others = [item for item in items if item.get_closest_marker("full") and not config.getoption("--full")]
+    if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
     order = {name: number for number, name in enumerate(lab.MACHINES)}

@@ -68,7 +68,17 @@ findmnt --raw --noheadings --output TARGET,OPTIONS | grep -E '^/(boot|run/kvm)' 
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.lab(name)) for name in LOADERS])
+# Three reboots of a complete host take minutes. From day to day two loaders have to do.
+DAILY = ("intel", "systemd-boot")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.lab(name), *([] if name in DAILY else [pytest.mark.full])])
+        for name in LOADERS
+    ],
+)
 def test_parameters_reach_every_kernel_until_they_are_removed(large_machine: lab.Machine, name: str) -> None:
     loader, machine, ansible = LOADERS[name], large_machine, Controller(large_machine)
     before = fingerprint(machine, loader)
@@ -179,6 +189,7 @@ START_IT_DIRECTLY = (
 )
 
 
+@pytest.mark.full
 @pytest.mark.lab("systemd-boot")
 def test_unified_kernel_images_are_built_again_and_boot_through_systemd_boot_and_without(
     large_machine: lab.Machine,
