@@ -160,8 +160,7 @@ def _current() -> set[str]:
             qemu.installed(machine.image.emulator) or qemu.unpacked(machine.image.emulator)
         )
     }
-    systems = {machine.system.name for machine in small.MACHINES.values()}
-    return {*qemu.tree_names(), *large, *systems, *in_use}
+    return {*qemu.tree_names(), *large, *small.artefact_names(), *in_use}
 
 
 def _prune(_options: argparse.Namespace) -> int:

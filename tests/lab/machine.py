@@ -36,6 +36,13 @@ _RECORD_FILE, _PID_FILE = "machine.json", "pid"
 DISK_FILE, STATE_FILE = "disk.qcow2", "state"
 """The files of a machine that was saved; with UEFI there is VARIABLES_FILE, too."""
 
+_HAS_SYSTEMD = "test -d /run/systemd/system"
+# Ends the connections first, which would hang otherwise, and writes everything back: a boot loader replays no journal.
+_REBOOT_BY_HAND = """
+sudo setsid sh -c 'sleep 0.5; busybox killall dropbear; sleep 0.5; sync; mount -o remount,ro /; busybox reboot -f' \
+    </dev/null >/dev/null 2>&1 &
+"""
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -189,9 +196,11 @@ class Machine:
 
         An emulated host answers on ssh long before it has created its virtual functions, or
         /dev/kvm where its processor can virtualise. A real-time kernel, which the second one is,
-        has no KVM on a processor whose clock is not constant, as emulated ones are.
+        has no KVM on a processor whose clock is not constant, as emulated ones are. A small machine
+        answers when all that is done.
         """
         self.ssh(
+            f"{_HAS_SYSTEMD} || exit 0; "
             "sudo systemctl is-system-running --wait >/dev/null; sudo udevadm settle --timeout=120 && "
             "timeout 120 sh -c 'until test -e /dev/kvm || uname -r | grep -q -e -rt- || "
             '! grep -qwE "svm|vmx" /proc/cpuinfo; do sleep 0.2; done\'',
@@ -217,7 +226,7 @@ class Machine:
         before = time.monotonic()
         boot = self.wait_ssh(60)
         # The connection may go down before the command's answer comes back.
-        self.ssh("sudo systemctl --no-block reboot", check=False)
+        self.ssh(f"{_HAS_SYSTEMD} && exec sudo systemctl --no-block reboot; {_REBOOT_BY_HAND}", check=False)
         self.wait_ssh(timeout, other_than=boot)
         self.settle()
         return time.monotonic() - before

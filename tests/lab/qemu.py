@@ -61,7 +61,7 @@ _EMULATORS = {
     ),
     "aarch64": _Emulator(
         "qemu-aarch64",
-        ("qemu-system-arm", "qemu-efi-aarch64"),
+        ("qemu-system-arm", "qemu-utils", "qemu-efi-aarch64"),
         "igb",
         # Debian's, Fedora's and SUSE's
         (
@@ -69,8 +69,9 @@ _EMULATORS = {
             ("edk2/aarch64/QEMU_EFI.fd",),
             ("qemu/aavmf-aarch64-code.bin",),
         ),
+        disk_tool=True,
     ),
-    "s390x": _Emulator("qemu-s390x", ("qemu-system-s390x",), "zpci"),
+    "s390x": _Emulator("qemu-s390x", ("qemu-system-s390x", "qemu-utils"), "zpci", disk_tool=True),
 }
 
 

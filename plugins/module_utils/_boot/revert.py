@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._core.plan import Plan
 from .._core.state import Record, StateStore
 from .cmdline import Request, Restoration
-from .detect import detect
-from .loader import RECORD_KIND, BootPlan, Detection, Observed
-from .parameters import KernelParameters, Observation
+from .detect import AUTO, detect
+from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Detection, Observed
+from .parameters import KernelParameters, Observation, build
 
 Places = Mapping[str, Sequence[str]]
 
@@ -77,7 +78,33 @@ class RevertParameters(KernelParameters):
         }
 
 
-def build_revert(host: Host) -> RevertParameters | None:
+def build_any(
+    host: Host,
+    present: Sequence[str] = (),
+    absent: Sequence[str] = (),
+    bootloader: str = AUTO,
+    kernels: str = ALL_KERNELS,
+    revert: bool = False,
+) -> KernelParameters:
+    """Make the procedure that the options of the module kernel_parameters ask for.
+
+    :raises PassthroughError: ``revert_excludes_parameters``, or as :func:`~.parameters.build`
+    """
+    if not revert:
+        return build(host, present, absent, bootloader, kernels)
+    if present or absent or kernels != ALL_KERNELS:
+        raise PassthroughError(
+            "revert_excludes_parameters",
+            "revert takes back all that this module did on the host, so that present, absent and kernels have no "
+            "meaning beside it.",
+            "Leave them out, or revert in a task of its own before this one.",
+            field="revert",
+            value=True,
+        )
+    return build_revert(host, bootloader) or RevertParameters(host, (), detect(host, bootloader))
+
+
+def build_revert(host: Host, bootloader: str = AUTO) -> RevertParameters | None:
     """Find out what there is to take back, and make the procedure; None when there is nothing.
 
     Records of a boot loader that this host no longer boots with are left alone: its settings are not in use.
@@ -87,7 +114,7 @@ def build_revert(host: Host) -> RevertParameters | None:
     records = StateStore(host).all(RECORD_KIND)
     if not records:
         return None
-    detection = detect(host)
+    detection = detect(host, bootloader)
     ours = [record for record in records if (record.restore or {}).get("bootloader") == detection.name]
     return RevertParameters(host, ours, detection) if ours else None
 

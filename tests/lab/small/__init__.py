@@ -4,16 +4,19 @@
 
 A kernel and an initramfs that is the whole system, without a disk and without a boot loader,
 for the question what a kernel shows on such hardware. They boot in seconds, also on
-processors that are emulated slowly. A machine that needs a boot loader, libvirt or a reboot
-is a large one, such as ``intel``.
+processors that are emulated slowly. A machine that needs libvirt is a large one, such as
+``intel``. Where only a boot loader is wanted, of an architecture whose packages cannot be
+installed on this machine, the same system is on a disk (``disk``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..machine import BOOT_TIMEOUT, MANAGEMENT_MAC, Hardware, Machine, launch
-from ..qemu import find_qemu
+from ..qemu import Qemu, find_qemu
+from .disk import DISK_FILE, FIRMWARE_FILE, BootDisk, disk_system
 from .system import INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, System
 
 _EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
@@ -30,11 +33,18 @@ class SmallMachine:
     parameters: tuple[str, ...] = ()
     uefi: bool = False
     """Whether it has the firmware, which then describes the hardware by ACPI tables (arm64)."""
+    disk: BootDisk | None = None
+    """What it boots from by itself; then it has no ``parameters``, but those its boot loader says."""
 
     @property
     def emulator(self) -> str:
         """QEMU's name of its architecture."""
         return _EMULATORS[self.system.architecture]
+
+    @property
+    def console(self) -> str:
+        """The kernel's name of its serial console."""
+        return _CONSOLES[self.system.architecture]
 
 
 AMD64, ARM64, S390X = System("amd64"), System("arm64"), System("s390x")
@@ -59,15 +69,25 @@ _AMD = ("-cpu", "EPYC-Rome", *_Q35, "-device", "amd-iommu,intremap=on")
 _ARM_CPU = ("-cpu", "cortex-a72")
 _ARM_IOMMU = ("-machine", "virt,iommu=smmuv3,gic-version=3,virtualization=on", *_ARM_CPU, *_MANAGEMENT, *_ENDPOINTS)
 _ARM_NO_IOMMU = ("-machine", "virt,gic-version=3,virtualization=on", *_ARM_CPU, *_MANAGEMENT, *_ENDPOINTS)
-_ZPCI = (
+_S390X = (
     "-machine", "s390-ccw-virtio", "-cpu", "max",
     "-device", f"virtio-net-ccw,netdev=management,mac={MANAGEMENT_MAC}",
+)  # fmt: skip
+_ZPCI = (
+    *_S390X,
     "-netdev", "hubport,id=wire1,hubid=1",
     "-netdev", "hubport,id=wire2,hubid=2",
     "-device", "zpci,uid=0x0001,fid=0x00000000,target=pci1", "-device", "virtio-net-pci,id=pci1,netdev=wire1",
     "-device", "zpci,uid=0x0002,fid=0x00000001,target=pci2", "-device", "virtio-rng-pci,id=pci2",
     "-device", "zpci,uid=0x1234,fid=0x00abcdef,target=pci3", "-device", "virtio-net-pci,id=pci3,netdev=wire2",
 )  # fmt: skip
+
+_UBOOT = BootDisk(
+    "arm64-uboot",
+    disk_system("arm64", "u-boot-menu", "u-boot-qemu", "diffutils"),
+    first_kernel=("linux-image-cloud-arm64", "bookworm"),
+    firmware="usr/lib/u-boot/qemu_arm64/u-boot.bin",
+)
 
 MACHINES = {
     "amd": SmallMachine("AMD-Vi", AMD64, _AMD),
@@ -84,6 +104,12 @@ MACHINES = {
     "arm64-no-iommu": SmallMachine("no IOMMU at all", ARM64, _ARM_NO_IOMMU),
     "s390x": SmallMachine("IBM Z with three PCI functions", S390X, _ZPCI),
     "s390x-debian12": SmallMachine("the same with a kernel that has no VFIO", DEBIAN12_S390X, _ZPCI),
+    "arm64-uboot": SmallMachine(
+        "Arm with U-Boot, which boots a disk by extlinux.conf",
+        _UBOOT.system,
+        ("-machine", "virt,gic-version=3", *_ARM_CPU, *_MANAGEMENT, "-device", "virtio-blk-pci,drive=root,addr=0x3"),
+        disk=_UBOOT,
+    ),
 }
 
 
@@ -91,20 +117,16 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
     """Boot a small machine and wait until ssh answers; what the cache lacks is built first. Raises LabError."""
     description = MACHINES[machine]
     qemu = find_qemu(description.emulator)
-    built = description.system.build()
-    console = _CONSOLES[description.system.architecture]
-    hardware = Hardware(
-        qemu,
-        (
-            "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
-            "-m", "1024", "-rtc", "base=utc",
-            *description.hardware,
-            *(qemu.uefi() if description.uefi else ()),
-            "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
-            "-append", " ".join([f"console={console}", "quiet", "panic=-1", *description.parameters]),
-        ),
-    )  # fmt: skip
-    running = launch(hardware, built / KEY_FILE, name=name, limit=limit, artefact=built.name)
+    built = _build(description, qemu)
+    hardware = Hardware(qemu, (*_bare(description), *_boot_options(description, qemu, built)))
+    running = launch(
+        hardware,
+        built / KEY_FILE,
+        name=name,
+        limit=limit,
+        artefact=built.name,
+        disk=built / DISK_FILE if description.disk else None,
+    )
     try:
         running.wait_ssh(BOOT_TIMEOUT)
     except BaseException:
@@ -116,5 +138,37 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
 def build(machine: str) -> None:
     """Fill the cache with what this machine needs."""
     description = MACHINES[machine]
-    find_qemu(description.emulator)
-    description.system.build()
+    _build(description, find_qemu(description.emulator))
+
+
+def artefact_names() -> set[str]:
+    """The cache's names of what the machines are started from."""
+    return {m.disk.artefact_name if m.disk else m.system.name for m in MACHINES.values()}
+
+
+def _build(description: SmallMachine, qemu: Qemu) -> Path:
+    if description.disk is None:
+        return description.system.build()
+    # The first boot has nobody to talk to.
+    hardware = (*_bare(description), "-netdev", "hubport,id=management,hubid=9")
+    return description.disk.build(qemu, hardware, description.console)
+
+
+def _bare(description: SmallMachine) -> tuple[str, ...]:
+    """QEMU's options for the hardware."""
+    return (
+        "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
+        "-m", "1024", "-rtc", "base=utc",
+        *description.hardware,
+    )  # fmt: skip
+
+
+def _boot_options(description: SmallMachine, qemu: Qemu, built: Path) -> tuple[str, ...]:
+    """QEMU's options for what is booted."""
+    if description.disk is not None:
+        return ("-bios", str(built / FIRMWARE_FILE)) if description.disk.firmware else ()
+    return (
+        *(qemu.uefi() if description.uefi else ()),
+        "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
+        "-append", " ".join([f"console={description.console}", "quiet", "panic=-1", *description.parameters]),
+    )  # fmt: skip
