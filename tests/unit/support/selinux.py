@@ -23,17 +23,17 @@ class SelinuxHost:
         self,
         root: Path,
         enforce: Optional[str] = "1",
-        booleans: Mapping[str, bool] = POLICY_BOOLEANS,
+        booleans: Optional[Mapping[str, bool]] = None,
         policy: str = "targeted",
         bindings: bool = True,
     ) -> None:
         """:param enforce: what the kernel says, None where SELinux is disabled
-        :param booleans: what the policy itself says
+        :param booleans: what the policy itself says; None for :data:`POLICY_BOOLEANS`
         :param bindings: whether libsemanage can be used from Python
         """
         self.root = root
         self.policy = policy
-        self.own = dict(booleans)
+        self.own = dict(POLICY_BOOLEANS if booleans is None else booleans)
         self.bindings = bindings
         self.commands: list[tuple[str, ...]] = []
         self.ignored: set[str] = set()

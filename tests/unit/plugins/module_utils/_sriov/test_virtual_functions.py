@@ -18,8 +18,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.selector impo
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH, UNIT_PATH, WANTS_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build as build_devices
+from ansible_collections.kvm.passthrough.tests.unit.support.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
-from ansible_collections.kvm.passthrough.tests.unit.support.kernel.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import NVME, PF, TWINS, VF0, VF1
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing

@@ -3,7 +3,7 @@
 """A kernel over a directory tree: what is written to PCI drivers' attributes has the effect it has on a real machine.
 
 It knows ``driver_override``, ``bind``, ``unbind``, ``drivers_probe`` and how modules come and go (drivers/base/bus.c,
-drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write (:mod:`.faults`). Further
+drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write (:mod:`~.faults`). Further
 attributes are added through :attr:`FakeKernel.reactions`. Beside it stand the few programs the code under test calls:
 ``modprobe``, ``ip``, ``update-initramfs`` and ``lsinitramfs``.
 """
@@ -23,8 +23,8 @@ from typing import Any, Callable
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
-from ..sysfs import SysfsTree
 from .faults import Fault, Faults
+from .sysfs import SysfsTree
 
 __all__ = ["PCI_DEVICES", "PCI_DRIVERS", "FakeKernel", "Fault"]
 
