@@ -154,6 +154,12 @@ class Definition:
         return "" if kind is None else kind.get("arch", "")
 
     @property
+    def machine(self) -> str:
+        """The guest's machine (``pc-q35-7.2``); empty when it does not say."""
+        kind = self.root.find("os/type")
+        return "" if kind is None else kind.get("machine", "")
+
+    @property
     def boots_by_os_element(self) -> bool:
         """Whether the boot order is given by ``<os><boot dev=…/>``, which excludes an order per device."""
         return self.root.find("os/boot") is not None

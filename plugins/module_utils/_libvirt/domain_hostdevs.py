@@ -353,7 +353,7 @@ class FileHostdevs:
             raise PassthroughError.of(problems)
         changes = {
             target.source: (None if target.present is None else target.present.text, target.text)
-            for target in targets
+            for target in sorted(targets, key=lambda target: target.rank)
             if target.changes
         }
         return Plan([file.edit(changes)] if changes else [])

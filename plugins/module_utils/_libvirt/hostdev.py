@@ -232,6 +232,11 @@ class Hostdev:
     startup_policy: Optional[str] = bound(Attribute("source/@startupPolicy", _ANYTHING, None, only=HOSTDEV))
     write_filtering: Optional[str] = bound(Attribute("source/@writeFiltering", _ANYTHING, None, only=HOSTDEV))
 
+    @property
+    def zpci_ids_missing(self) -> int:
+        """How many of its two ids in a guest on IBM Z libvirt has to make up."""
+        return [self.zpci_uid, self.zpci_fid].count(None)
+
     def as_result(self) -> dict[str, Any]:
         """The hostdev in a module's result: what is said about it, by option name, addresses as lspci writes them."""
         result: dict[str, Any] = {"address": str(self.source), "kind": self.kind, "guest_address": None}
@@ -264,6 +269,10 @@ GUEST_SIDE = (
 )
 """The fields that speak of what the guest sees, and mean nothing for a device that the guest does not get."""
 
+
+# domaincommon.rng, hostdevsubsyspci: an interleave within an interleave, the elements of which libxml2 takes only when
+# they stand together.
+_BESIDE_SOURCE = ("driver", "teaming")
 
 SAYS_NOTHING = {"assigned": True}
 """What every device has unless something else is said, by field: to say it changes nothing."""
@@ -303,7 +312,12 @@ def parse(element: _Element) -> Hostdev:
 
 def emit(hostdev: Hostdev, element: _Element) -> None:
     """Make an element of the same kind, or a new one, say exactly ``hostdev``. What else it says stays."""
+    there = list(element)
     write_element(hostdev, element)
+    source = element.find("source")
+    for child in list(element):
+        if source is not None and child.tag in _BESIDE_SOURCE and child not in there:
+            source.addnext(child)
 
 
 def given(options: Mapping[str, Any], where: str) -> tuple[Hostdev, list[Problem]]:

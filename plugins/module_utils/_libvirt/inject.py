@@ -56,11 +56,9 @@ def inject_hostdevs(text: str, hostdevs: Sequence[Mapping[str, Any]], libvirt_ve
     )
     if problems:
         raise PassthroughError.of(problems)
-    changed = {target.source: target.text for target in targets if target.changes}
-    # In the order in which they were asked for.
-    return spliced(
-        text, {one.hostdev.source: changed[one.hostdev.source] for one in wanted if one.hostdev.source in changed}
-    )
+    changed = {target.source: target for target in targets if target.changes}
+    asked = [changed[one.hostdev.source] for one in wanted if one.hostdev.source in changed]
+    return spliced(text, {target.source: target.text for target in sorted(asked, key=lambda one: one.rank)})
 
 
 def _wanted(hostdevs: Sequence[Mapping[str, Any]]) -> tuple[list[Wanted], list[Problem]]:

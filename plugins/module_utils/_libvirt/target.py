@@ -39,6 +39,11 @@ class Target:
     wanted: Optional[Wanted] = None
 
     @property
+    def rank(self) -> int:
+        """Those that leave more zPCI ids to libvirt are written later: it makes up what is missing one by one."""
+        return 0 if self.final is None else self.final.zpci_ids_missing
+
+    @property
     def text(self) -> str | None:
         """The element as it shall be."""
         return None if self.final is None else hostdev_text(self.final, self.present)
@@ -89,7 +94,8 @@ def subjects_of(targets: Sequence[Target]) -> list[Subject]:
 
 
 def steps_of(targets: Sequence[Target]) -> list[Step]:
-    """First what goes, then what changes, then what comes, function 0 of a guest slot before the others.
+    """First what goes, then what changes, then what comes: what asks for zPCI ids before what leaves them to libvirt,
+    and function 0 of a guest slot before the others.
 
     A hostdev that is to have what another one still has (a guest address, an alias, …) is taken out at the beginning
     and put back at the end. What the guest does not get comes first and goes last: libvirt takes it off the host's
@@ -157,10 +163,11 @@ def _withheld(target: Target) -> bool:
 
 
 def _ordered(targets: Sequence[Target]) -> list[Target]:
-    def place(target: Target) -> tuple[bool, int]:
+    def place(target: Target) -> tuple[int, bool, int]:
         if target.final is None:
-            return False, 0
+            return 0, False, 0
         address = target.final.guest_address
-        return target.final.assigned is not False, 0 if address is None else address.function
+        function = 0 if address is None else address.function
+        return target.rank, target.final.assigned is not False, function
 
     return sorted(targets, key=lambda target: (place(target), target.source))

@@ -90,10 +90,8 @@ class DomainText:
         if self._content_end is None:  # <devices/>
             tag = self._data[self._holder.start : self._holder.end - 2].rstrip(_BLANKS)
             return self._holder.start, self._holder.end, tag + b">" + content + self._newline + outer + b"</devices>"
+        # An end tag on the line of the last device stays there: taken out again, the new ones leave nothing.
         last = len(self._data[: self._content_end].rstrip(_BLANKS))
-        if b"\n" not in self._data[last : self._content_end]:
-            content += self._newline + outer
-            last = self._content_end
         return last, last, content
 
     def _content(self, added: Sequence[str], indent: bytes) -> bytes:

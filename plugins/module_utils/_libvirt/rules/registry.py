@@ -54,6 +54,7 @@ WITHIN: tuple[Rule, ...] = (
     teaming.same_mac,
     memory.hard_limit,
     zpci.arch,
+    zpci.complete,
     zpci.uid,
     zpci.fid,
 )

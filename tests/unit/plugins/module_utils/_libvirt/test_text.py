@@ -33,14 +33,14 @@ def test_a_device_comes_after_the_last_one_and_is_indented_like_it() -> None:
         ),
         ("<domain>\n  <devices />\n</domain>", "<domain>\n  <devices>\n    <a/>\n  </devices>\n</domain>"),
         ("<domain><devices/></domain>", "<domain><devices>\n  <a/>\n</devices></domain>"),
-        ("<domain><devices></devices></domain>", "<domain><devices>\n  <a/>\n</devices></domain>"),
-        ("<domain><devices><b/></devices></domain>", "<domain><devices><b/>\n  <a/>\n</devices></domain>"),
+        ("<domain><devices></devices></domain>", "<domain><devices>\n  <a/></devices></domain>"),
+        ("<domain><devices><b/></devices></domain>", "<domain><devices><b/>\n  <a/></devices></domain>"),
         ("<domain>\n  <os/>\n</domain>", "<domain>\n  <os/>\n  <devices>\n    <a/>\n  </devices>\n</domain>"),
         ("<domain><os/></domain>", "<domain><os/>\n  <devices>\n    <a/>\n  </devices>\n</domain>"),
         # What looks like the end and is none.
         (
             "<domain><!-- </devices> --><devices><b x='&lt;/devices>'><![CDATA[</devices>]]></b></devices></domain>",
-            "<domain><!-- </devices> --><devices><b x='&lt;/devices>'><![CDATA[</devices>]]></b>\n  <a/>\n</devices>"
+            "<domain><!-- </devices> --><devices><b x='&lt;/devices>'><![CDATA[</devices>]]></b>\n  <a/></devices>"
             "</domain>",
         ),
         (
