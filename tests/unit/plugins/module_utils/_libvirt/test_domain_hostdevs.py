@@ -622,3 +622,50 @@ def test_writers_at_the_same_time_lose_nothing(bench: Bench) -> None:
         thread.join(60)
     assert not failures
     assert sorted(bench.hostdevs()) == sorted([NIC, *(f"{CARD}.{function}" for function in range(4)), *others])
+
+
+# -- interfaces ---------------------------------------------------------------------------------------------
+
+STAYS = (
+    "<interface type='user'><mac address='52:54:00:00:00:07'/><model type='virtio'/><alias name='ua-stays'/>"
+    "<teaming type='persistent'/></interface>"
+)
+
+
+def test_the_other_card_of_a_team_stays_although_it_has_the_same_mac(libvirt: EmbeddedLibvirt, tree: SysfsTree) -> None:
+    """libvirt finds an interface by its MAC address."""
+    bench = Bench(libvirt, tree, devices=STAYS)
+    rest = bench.rest()
+    fast = {"device": "0a:10.0", "kind": "interface", "mac": "52:54:00:00:00:07", "teaming": {"persistent": "ua-stays"}}
+    done = bench.quadruple(fast)
+    assert done["hostdevs"][0]["teaming"] == {"persistent": "ua-stays"}
+    assert "ua-stays" in bench.xml()
+    bench.quadruple({"device": "0a:10.0", "boot_order": None, "vlan": 7})
+    bench.quadruple({"device": "0a:10.0"}, state="absent")
+    assert sorted(bench.rest()) == sorted(rest)
+
+
+def test_a_device_becomes_an_interface_and_a_hostdev_again(bench: Bench) -> None:
+    vf = "0000:0a:10.0"
+    bench.run({"device": vf, "alias": "ua-vf", "guest_address": "07:00.0"})
+    done = bench.quadruple({"device": vf, "kind": "interface", "mac": "52:54:00:12:34:56", "vlan": 42})
+    assert done["hostdevs"] == [
+        {
+            "address": vf,
+            "kind": "interface",
+            "guest_address": "0000:07:00.0",
+            "managed": True,
+            "alias": "ua-vf",
+            "mac": "52:54:00:12:34:56",
+            "vlan": 42,
+        }
+    ]
+    done = bench.quadruple({"device": vf, "kind": "hostdev"})
+    assert done["hostdevs"][0]["kind"] == "hostdev"
+    assert done["hostdevs"][0]["alias"] == "ua-vf"
+    assert "52:54:00:12:34:56" not in bench.xml()
+    # A network card whose address libvirt makes up keeps it.
+    bench.quadruple({"device": vf, "kind": "interface"})
+    mac = bench.run({"device": vf})["hostdevs"][0]["mac"]
+    done = bench.quadruple({"device": vf, "vlan": 3}, state="exact")
+    assert (done["hostdevs"][0]["kind"], done["hostdevs"][0]["mac"]) == ("interface", mac)
