@@ -38,9 +38,10 @@ options:
   hostdevs:
     description:
       - >-
-        A list of mappings as M(kvm.passthrough.domain_hostdevs#module) takes them in its O(ignore:hostdevs), with the
-        same options. C(device) has to be an address (C(0000:01:10.0), C(01:10.0), C(pci_0000_01_10_0)), or a mapping of
-        C(address) and, if you like, C(name). Other selectors need the host and are refused.
+        A list of mappings as M(kvm.passthrough.domain_hostdevs) takes them in
+        O(kvm.passthrough.domain_hostdevs#module:hostdevs), with the same options. C(device) has to be an address
+        (C(0000:01:10.0), C(01:10.0), C(pci_0000_01_10_0)), or a mapping of C(address) and, if you like, C(name). Other
+        selectors need the host and are refused.
     type: list
     elements: dict
     required: true
