@@ -183,7 +183,8 @@ class Observation:
     """What runs, when that is not changed."""
     others: Sequence[OtherDomain]
     version: Version
-    qemu: Version
+    qemu: Optional[Version]
+    """Where a rule needs it: libvirt may look at every QEMU of the host to tell."""
     bus: Bus
     wanted: Sequence[Wanted]
 
@@ -212,15 +213,17 @@ class DomainHostdevs:
         domain = self._connection.domain(self._domain)
         name, active = domain.name, domain.active
         live = running(domain) if active else None
+        sides = self._sides(domain, name, live)
+        on_z = any(side.definition.arch == "s390x" for side in sides)
         return Observation(
             name=name,
             uuid=domain.uuid,
             active=active,
-            sides=self._sides(domain, name, live),
+            sides=sides,
             running=live if self._scope == CONFIG else None,
             others=[] if self._devices.state == ABSENT else _others(self._connection, domain.uuid),
             version=self._connection.version,
-            qemu=self._connection.qemu_version,
+            qemu=self._connection.qemu_version if on_z else None,
             bus=bus,
             wanted=wanted,
         )
