@@ -95,8 +95,8 @@ def test_a_device_that_the_kernel_does_not_let_go(iommu_host: lab.Machine) -> No
     # The kernel takes the link to the driver away first, and then waits in the driver.
     assert drivers(iommu_host, [VF0, VF1]) == ["vfio-pci", ""]
 
-    # Where the kernel shows driver_override under the lock of the device, whoever reads it now waits for ever; the modules
-    # do not. Newer kernels have another lock for it, and do nothing at all when they are asked to bind the device.
+    # Where the kernel shows driver_override under the lock of the device, whoever reads it now waits for ever; the
+    # modules do not. Newer kernels have another lock for it, and do nothing when they are asked to bind the device.
     again = ansible.module("vfio_devices", request)
     assert again.status == "failed"
     assert again.result["code"] in ("device_hangs", "driver_not_bound"), again.result["msg"]
