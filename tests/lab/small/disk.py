@@ -134,6 +134,7 @@ def _initramfs(kernel: Kernel, busybox: bytes) -> bytes:
     entries = [
         *map(cpio.directory, ("bin", "modules")),
         cpio.file("bin/busybox", busybox, 0o755),
+        cpio.link("bin/sh", "busybox"),
         cpio.file("init", (_COMMON / "initramfs-init").read_bytes(), 0o755),
     ]
     for number, name in enumerate(kernel.modules_of(*_DISK_DRIVERS)):
