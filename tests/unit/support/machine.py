@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .initramfs import InitramfsToolsStandIn
 from .kernel import FakeKernel
 from .sysfs import SysfsTree
 
@@ -74,4 +75,4 @@ def hypervisor(root: Path, **options: Any) -> FakeKernel:
         "addresses", [{"ifname": "ens4", "addr_info": [{"family": "inet", "local": "192.0.2.10", "scope": "global"}]}]
     )
     options.setdefault("default_routes", [{"dst": "default", "gateway": "192.0.2.1", "dev": "ens4"}])
-    return FakeKernel(tree, DRIVERS, **options).add_initramfs_tools(*KERNELS)
+    return FakeKernel(tree, DRIVERS, **options).install(InitramfsToolsStandIn, *KERNELS)
