@@ -25,6 +25,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 
 from .faults import Fault, Faults
 from .initramfs import StandIn
+from .procedures import unwatched
 from .sysfs import SysfsTree
 
 __all__ = ["PCI_DEVICES", "PCI_DRIVERS", "FakeKernel", "Fault"]
@@ -83,6 +84,10 @@ class FakeKernel(Host):
     # -- attributes --------------------------------------------------------------------------------------
 
     def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
+        with unwatched():
+            self._written(path, value)
+
+    def _written(self, path: str, value: str) -> None:
         address, name = self.address_of(path, value), path.rsplit("/", 1)[-1]
         self.writes.append((path, value))
         if address in self._hung:
@@ -257,7 +262,8 @@ class FakeKernel(Host):
         if program in self.failing_commands:
             return Completed(tuple(argv), 1, "", f"{program}: told to fail")
         if program == "modprobe":
-            return Completed(tuple(argv), self._modprobe(argv[1:]), "", "")
+            with unwatched():
+                return Completed(tuple(argv), self._modprobe(argv[1:]), "", "")
         if program == "ip":
             listed = self.addresses if "addr" in argv else self.default_routes if "-4" in argv else []
             return Completed(tuple(argv), 0, json.dumps(listed), "")

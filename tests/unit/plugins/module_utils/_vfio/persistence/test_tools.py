@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,10 +27,13 @@ from ansible_collections.kvm.passthrough.tests.unit.support.initramfs import (
     contents,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel
+from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, bad_outcomes, points
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import KERNELS, TWINS, VF0, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
 OWN = ("run", "var")
+SHARE = 6
+"""One in so many of the moments at which a run may be killed is judged by each case."""
 FEDORA = "/boot/initramfs-{}.img"
 BLS = "/efi/0123456789abcdef0123456789abcdef/{}/initrd"
 
@@ -203,3 +207,57 @@ def test_a_file_system_that_is_read_only(tmp_path: Path, monkeypatch: pytest.Mon
     assert {MODPROBE_PATH, RULES_PATH, f"/boot/initrd.img-{KERNELS[0]}"} <= paths
     assert tree_hash(kernel.root, OWN) == before
     run(kernel, VF0, persistent=False)
+
+
+# -- killed ------------------------------------------------------------------------------------------------
+
+
+class Killable:
+    """The machine as the kill harness wants it: what the kernel has in memory survives only in its tree."""
+
+    def __init__(self, root: Path, name: str, *, bound: bool) -> None:
+        self.root = root
+        self.name = name
+        self.host: FakeKernel = machine(name, root)
+        if bound:
+            run(self.host, VF0, TWINS[0])
+
+
+def bind_both(killable: Any) -> None:
+    _awake(killable)
+    run(killable.host, VF0, TWINS[0])
+
+
+def release_both(killable: Any) -> None:
+    _awake(killable)
+    run(killable.host, VF0, TWINS[0], state="released")
+
+
+def _awake(killable: Any) -> None:
+    """A module that a killed process was loading is loaded, and wholly: the kernel does not stop half-way."""
+    kernel = killable.host
+    for driver in kernel.drivers:
+        if kernel.exists(f"/sys/bus/pci/drivers/{driver}") and driver not in kernel.loaded:
+            kernel.loaded.append(driver)
+            kernel.add_module(driver)
+
+
+@pytest.mark.parametrize("name", ["initramfs-tools", "dracut, kernel-install", "mkinitcpio"])
+@pytest.mark.parametrize("bound", [False, True], ids=["bind", "release"])
+def test_killed_at_any_moment(tmp_path: Path, name: str, bound: bool) -> None:
+    case = Case(
+        lambda root: Killable(root, name, bound=bound),
+        release_both if bound else bind_both,
+        TOOLS[name][2],
+    )
+    (tmp_path / "scratch").mkdir()
+    found = points(case, tmp_path / "scratch")
+    print(f"{name}: {len(found)} moments")
+    assert len(found) > 30
+    # Most moments are the same for every tool and take a whole run each: every case judges others of them.
+    chosen = found[(list(TOOLS).index(name) + 3 * bound) % SHARE :: SHARE]
+    # What the running kernel has is what it has when a run is killed half-way, and update-initramfs writes beside the
+    # image; the next run goes on from there.
+    outcomes = bad_outcomes(case, chosen, tmp_path)
+    unfinished = re.compile(r": (?:/sys/\S+|/boot/initrd\.img-\S+\.new) is neither old nor new")
+    assert [text for text in outcomes if not unfinished.search(text)] == []
