@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..._core import files
 from ..._core.errors import PassthroughError, Problem
 from ..._core.files import FileState
 from ..._core.host import Host
-from ..._core.plan import Action, WriteFile
+from ..._core.plan import Action, RemoveLeftovers, WriteFile
 from . import images, modprobe
 from .dracut import Dracut
 from .images import Cargo, Image
@@ -138,12 +139,12 @@ class BootSettings:
         """The options that the running kernel gets with the next boot only."""
         return [] if self.loaded.first(wanted.options) else self.loaded.differing(wanted.options)
 
-    def _writes(self, wanted: Mapping[str, FileState]) -> list[WriteFile]:
-        return [
-            WriteFile(path, self.files[path], state)
-            for path, state in wanted.items()
-            if not self.files[path].is_like(state)
-        ]
+    def _writes(self, wanted: Mapping[str, FileState]) -> Iterator[Action]:
+        for path, state in wanted.items():
+            if not self.files[path].is_like(state):
+                yield WriteFile(path, self.files[path], state)
+            elif files.has_leftovers(self.host, path):
+                yield RemoveLeftovers(path)
 
     def _up_to_date(self, tool: Initramfs, stamp: _Stamp, wanted: Wanted) -> bool:
         """Whether every image has what it is to have. One that was written since it was looked into is looked into."""
@@ -203,12 +204,18 @@ class BuildInitramfs(Action):
     def apply(self, host: Host) -> None:
         before = self._written(host)
         try:
+            if self._wanted.stamp:
+                # A run that is killed from here on may leave images with our settings: the next one has to know.
+                files.put(host, STAMP_PATH, _file(_Stamp(self._wanted.stamp, {}).render()))
             self._tool.build(host, lambda built: self._inspect(host, built))
             written = self._written(host)
             self._inspect(host, self._tool.images(host))
             files.put(host, STAMP_PATH, _file(_Stamp(self._wanted.stamp, written).render()))
         except BaseException:
             self.partial = self._written(host) != before
+            if not self.partial:
+                with contextlib.suppress(PassthroughError):  # the first error is the one to tell
+                    files.put(host, STAMP_PATH, self._stamp)
             raise
 
     def _written(self, host: Host) -> dict[str, int]:
