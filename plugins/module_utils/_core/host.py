@@ -340,17 +340,16 @@ class Host:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        output = cast(BinaryIO, process.stdout)
         timer = threading.Timer(timeout, process.kill)
         timer.start()
         try:
-            assert process.stdout is not None
-            yield cast(BinaryIO, process.stdout)
+            yield output
         finally:
             timer.cancel()
             process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            output.close()
 
     # -- writing kernel attributes -----------------------------------------------------------------------
 
