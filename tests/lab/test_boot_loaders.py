@@ -57,9 +57,11 @@ LOADERS = {
     "extlinux": Loader("extlinux", "/proc/cmdline has BOOT_IMAGE=/vmlinuz and initrd="),
 }
 
-# Every file of the boot loader and its settings, with its content and its mode, and what was left behind.
+# Every file of the boot loader and its settings, with its content and its mode, and what was left behind. systemd makes
+# a new seed at every boot.
 FINGERPRINT = """
-sudo find /boot /etc/default /etc/kernel -type f -printf '%m %u:%g ' -exec sha256sum {} ';' | sort -k3
+sudo find /boot /etc/default /etc/kernel -type f ! -name random-seed -printf '%m %u:%g ' -exec sha256sum {} ';' |
+    sort -k3
 find /vmlinuz* /initrd.img* -printf '%p -> %l\\n' 2>/dev/null || true
 """
 LEFT_BEHIND = """
