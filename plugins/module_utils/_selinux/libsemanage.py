@@ -43,7 +43,7 @@ class LibsemanageStore:
             found = {}
             for boolean in _checked(semanage.semanage_bool_list(handle), "list the booleans"):
                 name = semanage.semanage_bool_get_name(boolean)
-                found[name] = Stored(bool(semanage.semanage_bool_get_value(boolean)), None)
+                found[name] = Stored(_value(boolean), None)
             for boolean in _checked(semanage.semanage_bool_list_local(handle), "list the booleans set here"):
                 name = semanage.semanage_bool_get_name(boolean)
                 found[name] = Stored(found[name].value if name in found else None, _value(boolean))

@@ -204,7 +204,7 @@ def has_vfs(context: PoolContext) -> Iterator[Problem]:
         yield context.problem(
             "pf_without_vfs",
             f"its PF {interface} ({device.address}) has no VFs, so that the network cannot be started.",
-            "Make VFs first: write their number to sriov_numvfs of the PF, at every boot before libvirt starts.",
+            "Make VFs first, with kvm.passthrough.sriov_vfs: at every boot, too, before libvirt starts.",
             device.address,
             field="pf",
             value=interface,
@@ -223,7 +223,7 @@ def are_network_vfs(context: PoolContext) -> Iterator[Problem]:
             yield context.problem(
                 "device_not_found",
                 "there is no such PCI device on this host.",
-                "Look at kvm.passthrough.pci_device_info; VFs have to be made at every boot, before libvirt starts.",
+                "Look at kvm.passthrough.pci_device_info; kvm.passthrough.sriov_vfs makes VFs at every boot.",
                 address,
             )
             continue
