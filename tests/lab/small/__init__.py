@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small machines: one more is one more entry of ``MACHINES``.
 
-A kernel and an initramfs that is the whole system, without a disk and without a boot loader,
+A kernel and an initramfs that is the whole system, without a boot loader and mostly without a disk,
 for the question what a kernel shows on such hardware. They boot in seconds, also on
 processors that are emulated slowly. A machine that needs a boot loader, libvirt or a reboot
 is a large one, such as ``intel``.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..machine import BOOT_TIMEOUT, MANAGEMENT_MAC, Hardware, Machine, launch
 from ..qemu import find_qemu
-from .system import INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, System
+from .system import DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, Addition, System
 
 _EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0", "s390x": "ttysclp0"}
@@ -30,6 +30,8 @@ class SmallMachine:
     parameters: tuple[str, ...] = ()
     uefi: bool = False
     """Whether it has the firmware, which then describes the hardware by ACPI tables (arm64)."""
+    disks: int = 0
+    """How many empty drives it has: disk1, disk2, … in QEMU's options; what is written to them is gone with it."""
 
     @property
     def emulator(self) -> str:
@@ -39,6 +41,21 @@ class SmallMachine:
 
 AMD64, ARM64, S390X = System("amd64"), System("arm64"), System("s390x")
 DEBIAN12_S390X = System("s390x", suite="bookworm")
+# What it takes to stack storage and networks as hosts do.
+IN_USE = System(
+    "amd64",
+    addition=Addition(
+        "in-use",
+        ("btrfs-progs", "e2fsprogs", "lvm2", "mdadm"),
+        r"""
+        drivers/(?:md/(?:md-mod|raid1|dm-mod) | scsi/(?:sd_mod|scsi_mod) | usb/storage/usb-storage | block/loop) \.ko
+        | drivers/(?:hid/(?:hid|hid-generic|usbhid/usbhid) | gpu/drm/tiny/bochs) \.ko
+        | drivers/net/(?:bonding/bonding|macvlan|veth|vrf) \.ko
+        | fs/(?:btrfs|ext4) / | net/(?:8021q/8021q|bridge/bridge) \.ko
+        """,
+        disk_size=1 << 30,
+    ),
+)
 
 # Addresses are fixed, so that a machine with one device less has the others where they were.
 _MANAGEMENT = ("-device", f"virtio-net-pci,netdev=management,mac={MANAGEMENT_MAC},addr=0x2,romfile=")
@@ -69,8 +86,48 @@ _ZPCI = (
     "-device", "zpci,uid=0x1234,fid=0x00abcdef,target=pci3", "-device", "virtio-net-pci,id=pci3,netdev=wire2",
 )  # fmt: skip
 
+# One of everything that a host uses, each beside a device of the same kind that it does not use. What is said of them
+# and who uses them is in test_devices_in_use.py; the two roots of paths lead to one disk.
+_USED_AND_FREE = (
+    "-device", "nvme,serial=KVMLAB0011,drive=disk1,addr=0x8",
+    "-device", "nvme,serial=KVMLAB0012,drive=disk2,addr=0x9",
+    "-device", "nvme,serial=KVMLAB0013,drive=disk3,addr=0xa",
+    "-device", "nvme-subsys,id=paths",
+    "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path1,addr=0xb",
+    "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path2,addr=0xc",
+    "-device", "nvme-ns,drive=disk4,bus=path1,shared=on",
+    "-device", "nvme,serial=KVMLAB0015,drive=disk5,addr=0xd",
+    "-device", "nvme,serial=KVMLAB0016,drive=disk6,addr=0xe",
+    "-device", "nvme,serial=KVMLAB0017,drive=disk7,addr=0xf",
+    "-device", "qemu-xhci,id=usb1,addr=0x10", "-device", "usb-kbd,bus=usb1.0",
+    "-device", "qemu-xhci,id=usb2,addr=0x11", "-device", "usb-storage,bus=usb2.0,drive=disk8",
+    "-device", "qemu-xhci,id=usb3,addr=0x12",
+    "-device", "VGA,addr=0x13",
+    "-device", "bochs-display,addr=0x14",
+    "-device", "bochs-display,addr=0x15",
+    "-chardev", "null,id=nobody", "-device", "pci-serial,chardev=nobody,addr=0x16",
+    "-device", "edu,addr=0x17",
+    # Four cards on one wire, which leads nowhere else.
+    *(
+        option
+        for number in range(1, 5)
+        for option in (
+            "-netdev", f"hubport,id=leg{number},hubid=1",
+            "-device", f"e1000e,netdev=leg{number},mac=52:54:00:6b:76:2{number},addr=0x{0x17 + number:x},romfile=",
+        )
+    ),
+)  # fmt: skip
+
 MACHINES = {
     "amd": SmallMachine("AMD-Vi", AMD64, _AMD),
+    "amd-in-use": SmallMachine(
+        "AMD-Vi, root on LVM on RAID, and something of everything that a host uses",
+        IN_USE,
+        (*_AMD, *_USED_AND_FREE),
+        # The PCI card's port is the first one that the kernel has free.
+        ("rdinit=/usr/lib/kvm-passthrough-lab/root-on-lvm", "console=ttyS1"),
+        disks=8,
+    ),
     "amd-off": SmallMachine("AMD-Vi, switched off by a kernel parameter", AMD64, _AMD, ("amd_iommu=off",)),
     "intel-firmware-off": SmallMachine("an Intel processor, VT-d off in the firmware", AMD64, (*_INTEL_CPU, *_Q35)),
     "intel-no-remapping": SmallMachine(
@@ -93,15 +150,19 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
     qemu = find_qemu(description.emulator)
     built = description.system.build()
     console = _CONSOLES[description.system.architecture]
+    # Each gets a temporary overlay that QEMU removes as soon as it has it open.
+    drive = f"if=none,format=raw,snapshot=on,file={built / DISK_FILE}"
+    drives = [word for number in range(description.disks) for word in ("-drive", f"id=disk{number + 1},{drive}")]
     hardware = Hardware(
         qemu,
         (
             "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
             "-m", "1024", "-rtc", "base=utc",
+            *drives,
             *description.hardware,
             *(qemu.firmware if description.uefi else ()),
             "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
-            "-append", " ".join([f"console={console}", "quiet", "panic=-1", *description.parameters]),
+            "-append", " ".join([*description.parameters, f"console={console}", "quiet", "panic=-1"]),
         ),
     )  # fmt: skip
     running = launch(hardware, built / KEY_FILE, name=name, limit=limit, artefact=built.name)

@@ -20,7 +20,7 @@ from pathlib import Path
 from .. import cache, cpio, debian
 from ..run import LabError, require_tool, run, step
 
-KERNEL_FILE, INITRAMFS_FILE, KEY_FILE = "vmlinuz", "initrd", "id_ed25519"
+KERNEL_FILE, INITRAMFS_FILE, KEY_FILE, DISK_FILE = "vmlinuz", "initrd", "id_ed25519", "disk"
 _USER_ID = 1000  # of ops, in rootfs/etc/passwd
 
 _ROOTFS = Path(__file__).parent / "rootfs"
@@ -59,16 +59,34 @@ _MODULES = re.compile(
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What a system has beyond the others: packages, module files (a regular expression), a folder beside ``rootfs``."""
+
+    name: str
+    packages: tuple[str, ...]
+    modules: str
+    disk_size: int
+    """How big the empty disk is that machines with this system get copies of, in bytes."""
+
+    @property
+    def rootfs(self) -> Path:
+        """Its files, laid over those that every system has."""
+        return _ROOTFS.with_name(f"rootfs-{self.name}")
+
+
+@dataclass(frozen=True)
 class System:
     """A Debian release on an architecture, both as Debian calls them."""
 
     architecture: str
     suite: str = debian.SUITE
+    addition: Addition | None = None
 
     @property
     def kind(self) -> str:
         """The cache's word for it."""
-        return f"small-{self.architecture}-{self.suite}"
+        # No kind may begin with another one, by which the cache finds what is left of a build.
+        return f"small-{f'{self.addition.name}-' if self.addition else ''}{self.architecture}-{self.suite}"
 
     @property
     def name(self) -> str:
@@ -76,7 +94,9 @@ class System:
         return f"{self.kind}-{self._key()}"
 
     def _key(self) -> str:
-        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, _MODULES.pattern, _ROOTFS)
+        added = self.addition
+        more = (added.packages, added.modules, str(added.disk_size), added.rootfs) if added else ()
+        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, _MODULES.pattern, _ROOTFS, *more)
 
     def build(self) -> Path:
         """The directory with kernel, initramfs and ssh key, built when the cache has none.
@@ -90,7 +110,7 @@ class System:
         with step(f"fetching Debian {self.suite} for {self.architecture}"):
             debian.mmdebstrap(
                 archive,
-                [f"linux-image-{self.architecture}", *_PACKAGES],
+                [f"linux-image-{self.architecture}", *_PACKAGES, *(self.addition.packages if self.addition else ())],
                 variant="extract",
                 log=log,
                 suite=self.suite,
@@ -102,9 +122,15 @@ class System:
             with tarfile.open(archive) as packages, (directory / INITRAMFS_FILE).open("wb") as stream:
                 members = {member.name.removeprefix("./"): member for member in packages.getmembers()}
                 release = _extract_kernel(packages, members, directory)
-                modules = _index_modules(packages, members, directory / "modules", release, log)
+                modules = _index_modules(
+                    packages, members, directory / "modules", release, log, self.addition.modules if self.addition else ""
+                )
                 key = (directory / f"{KEY_FILE}.pub").read_bytes()
-                cpio.write(stream, _entries(packages, members, modules, release, key))
+                trees = [_ROOTFS, *([self.addition.rootfs] if self.addition else [])]
+                cpio.write(stream, _entries(packages, members, modules, release, trees, key))
+            if self.addition:
+                with (directory / DISK_FILE).open("wb") as disk:
+                    disk.truncate(self.addition.disk_size)
             shutil.rmtree(directory / "modules")
             archive.unlink()
 
@@ -125,11 +151,12 @@ def _extract_kernel(packages: tarfile.TarFile, members: Mapping[str, tarfile.Tar
 
 
 def _index_modules(
-    packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], root: Path, release: str, log: Path
+    packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], root: Path, release: str, log: Path, more: str
 ) -> Iterator[tuple[str, bytes]]:
     """Make the modules' indexes as the kernel's installation does, of all modules, below ``root``.
 
-    Returns name and content of each file to ship, below the directory of the modules.
+    Returns name and content of each file to ship, below the directory of the modules; ``more`` are those of an
+    :class:`Addition`.
     """
     top = root / "lib" / "modules" / release
     inside = re.compile(rf"(?:usr/)?lib/modules/{re.escape(release)}/(.+)")
@@ -140,20 +167,24 @@ def _index_modules(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_read(packages, member))
     run([require_tool("depmod", "kmod"), "-b", root, release], timeout=300, log=log)
-    return _module_files(top)
+    return _module_files(top, more)
 
 
-def _module_files(top: Path) -> Iterator[tuple[str, bytes]]:
+def _module_files(top: Path, more: str) -> Iterator[tuple[str, bytes]]:
     for index in sorted(top.glob("modules.*")):
         yield index.name, index.read_bytes()
-    for file in sorted(shipped_modules((top / "modules.dep").read_text(encoding="utf-8"))):
+    for file in sorted(shipped_modules((top / "modules.dep").read_text(encoding="utf-8"), more)):
         yield file, (top / file).read_bytes()
 
 
-def shipped_modules(dependencies: str) -> set[str]:
-    """The module files that are shipped, those they depend on included, out of the text of modules.dep."""
+def shipped_modules(dependencies: str, more: str = "") -> set[str]:
+    """The module files that are shipped, those they depend on included, out of the text of modules.dep.
+
+    ``more`` is a regular expression for further ones.
+    """
     needs = {name: words.split() for name, _colon, words in (line.partition(":") for line in dependencies.splitlines())}
-    wanted = {name for name in needs if _MODULES.match(name.removeprefix("kernel/"))}
+    patterns = [_MODULES, *([re.compile(more, re.VERBOSE)] if more else [])]
+    wanted = {name for name in needs if any(each.match(name.removeprefix("kernel/")) for each in patterns)}
     return wanted.union(*(needs[name] for name in wanted))
 
 
@@ -162,9 +193,13 @@ def _entries(
     members: Mapping[str, tarfile.TarInfo],
     modules: Iterator[tuple[str, bytes]],
     release: str,
+    trees: Iterable[Path],
     public_key: bytes,
 ) -> Iterable[cpio.Entry]:
-    """The initramfs: the packages' files, then what is added, each directory before what is in it."""
+    """The initramfs: the packages' files, then what is added, each directory before what is in it.
+
+    What is in a later one of ``trees`` takes the place of what an earlier one has.
+    """
     added: dict[str, cpio.Entry] = {}
 
     def add(entry: cpio.Entry) -> None:
@@ -186,10 +221,11 @@ def _entries(
     library = "usr/lib" if members["lib"].issym() else "lib"
     for name, content in modules:
         add(cpio.file(f"{library}/modules/{release}/{name}", content))
-    for path in sorted(_ROOTFS.rglob("*")):
-        if path.is_file():
-            permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            add(cpio.file(str(path.relative_to(_ROOTFS)), path.read_bytes(), permissions))
+    for tree in trees:
+        for path in sorted(tree.rglob("*")):
+            if path.is_file():
+                permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
+                add(cpio.file(str(path.relative_to(tree)), path.read_bytes(), permissions))
     for name in ("home/ops", "home/ops/.ssh"):
         add(cpio.Entry(name, stat.S_IFDIR | 0o700, owner=_USER_ID, group=_USER_ID))
     add(cpio.Entry("home/ops/.ssh/authorized_keys", stat.S_IFREG | 0o600, public_key, _USER_ID, _USER_ID))
