@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity benchmark lab lab-image lab-table clean distclean
+.PHONY: help demo test unit lint sanity benchmark lab lab-full lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
@@ -21,6 +21,7 @@ help:
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
 	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
+	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (half an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
 	@echo 'make lab-table   write the table of docs/platforms.md from what the emulated machines show'
 	@echo 'make clean       remove what was made for this checkout'
@@ -68,6 +69,9 @@ benchmark:
 
 lab:
 	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
+
+lab-full:
+	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --full $(ARGS)
 
 lab-image:
 	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)

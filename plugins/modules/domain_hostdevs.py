@@ -11,24 +11,25 @@ short_description: Give PCI devices of the host to a libvirt domain
 version_added: "0.1.0"
 description:
   - >-
-    Adds, changes and removes the C(<hostdev>) elements of PCI devices in the persistent definition of a libvirt
-    domain. The rest of the definition stays as it is, except that libvirt adds PCI controllers to a guest that has
-    no free port.
+    Adds, changes and removes the C(<hostdev>) and C(<interface type='hostdev'>) elements of PCI devices of the host
+    in the persistent definition of a libvirt domain, in a domain that runs, or in a definition in a file. The rest
+    stays as it is: byte for byte in a file, while libvirt adds PCI controllers to the definition of a guest that has no
+    free port.
   - >-
     libvirt accepts many wrong hostdevs without a word and fails when the domain is started, or leaves out what it does
     not understand. This module checks what is asked for before it changes anything, and reports all problems together,
     each with a code, the device, the option, its value, and what to do. It checks the options, the whole definition
     as it would be, the schema of the libvirt that is installed on the host, and the host itself. There, the
     device has to exist, be no bridge and nothing that the host lives on (its root disk, the network card that this
-    connection comes in by), its IOMMU group and its slot have to be complete, no other domain may have it,
-    and it has to be bound to a VFIO driver where O(hostdevs[].managed=false). Afterwards the definition is read back
-    and compared.
+    connection comes in by), be an SR-IOV virtual function where it is to be an interface, its IOMMU group and its slot
+    have to be complete, no other domain may have it, and it has to be bound to a VFIO driver where
+    O(hostdevs[].managed=false). Afterwards the definition is read back and compared.
   - >-
     Elements are changed one by one by libvirt itself, so that a change that somebody else makes to the same domain
-    at the same time is not lost, and secrets in the definition are neither read nor shown.
+    at the same time is not lost, and secrets in the definition are neither read nor shown. A domain is never undefined.
 requirements:
-  - libvirt 4.10 or newer with its QEMU driver, on the host
-  - the Python modules C(libvirt) and C(lxml) for a Python of the host
+  - libvirt 4.10 or newer with its QEMU driver, on the host; with O(path), only its schema, if there is one
+  - the Python modules C(libvirt) (not for O(path)) and C(lxml) for a Python of the host
 extends_documentation_fragment:
   - kvm.passthrough.attributes
   - kvm.passthrough.attributes.actiongroup
@@ -39,15 +40,22 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The difference shows the hostdev elements, and nothing else of the definition.
+      - The difference shows the elements of the devices, and nothing else of the definition.
   idempotent:
     support: full
 options:
   domain:
     description:
-      - The name or the UUID of the domain. It has to be persistent.
+      - The name or the UUID of the domain. It has to be persistent, unless O(scope=live).
+      - Exactly one of O(domain) and O(path) has to be given.
     type: str
-    required: true
+  path:
+    description:
+      - >-
+        A file on the host with the definition of a domain, in UTF-8, to be changed instead of a domain of libvirt.
+        libvirt is not asked, so that what other domains have is not known. The file is replaced in one step and keeps
+        its mode and owner. One with a document type declaration or with entities is refused.
+    type: path
   uri:
     description:
       - How to reach libvirt's QEMU driver on this host. Other hosts cannot be named; their devices are not seen here.
@@ -60,9 +68,10 @@ options:
         that are not given, and the domain's other hostdevs, stay as they are.
       - With V(absent) the domain has no hostdev for any of these devices. Only O(hostdevs[].device) counts.
       - >-
-        With V(exact) the PCI hostdevs of the domain are exactly these, and have exactly the given settings;
-        an O(hostdevs[].guest_address) and O(hostdevs[].zpci) that are not given stay as they are.
-        Hostdevs of other kinds (USB, mediated devices, SCSI) and interfaces stay as they are.
+        With V(exact) the PCI devices of the host that the domain has are exactly these, and have exactly the given
+        settings; an O(hostdevs[].kind), O(hostdevs[].guest_address), O(hostdevs[].mac) and O(hostdevs[].zpci) that are
+        not given stay as they are. Hostdevs of other kinds (USB, mediated devices, SCSI) and other interfaces, those of
+        a network that is a pool of virtual functions included, stay as they are.
     type: str
     choices: [present, absent, exact]
     default: present
@@ -71,9 +80,20 @@ options:
       - >-
         With V(config) the persistent definition is changed, which the domain uses from its next start on.
         A domain that runs meanwhile keeps running as it is, and RV(restart_required) says so.
+      - >-
+        With V(live) the guest that runs is changed, until it stops; devices are plugged in and unplugged, and a device
+        whose settings change is unplugged and plugged in again. It is an error when the domain does not run.
+      - With V(both) the definition is changed, and before it the guest, if the domain runs.
     type: str
-    choices: [config]
+    choices: [config, live, both]
     default: config
+  timeout:
+    description:
+      - >-
+        How many seconds a guest that runs has to let a device go. libvirt only asks it to; the module waits until QEMU
+        has removed the device, and fails when that takes longer.
+    type: int
+    default: 60
   hostdevs:
     description:
       - The devices, and how the guest gets them.
@@ -89,6 +109,14 @@ options:
           - With O(state=absent), an address that the host no longer has is accepted too.
         type: raw
         required: true
+      kind:
+        description:
+          - >-
+            Whether the guest gets the device as any PCI device, V(hostdev), or as a network card, V(interface), whose
+            MAC address and VLAN libvirt sets up beforehand. The latter has to be an SR-IOV virtual function.
+          - When it is not given, a device that the domain has stays what it is, and a new one becomes a V(hostdev).
+        type: str
+        choices: [hostdev, interface]
       managed:
         description:
           - >-
@@ -102,13 +130,18 @@ options:
           - >-
             With V(false) the device is taken from the host together with the others, but the guest does not get it
             (C(<address type='unassigned'/>), libvirt 6.0). Every function of a device whose functions share an IOMMU
-            group has to be listed, so those that the guest shall not have are listed with V(false).
+            group has to be listed, so those that the guest shall not have are listed with V(false). An interface is
+            always given to the guest.
         type: bool
         default: true
       driver_model:
         description:
           - The VFIO driver that libvirt binds the device to, where it shall not choose by itself (libvirt 10.0).
         type: str
+      iommufd:
+        description:
+          - Whether QEMU uses the device by C(/dev/iommu) instead of by its VFIO group (libvirt 12.2).
+        type: bool
       boot_order:
         description:
           - >-
@@ -150,6 +183,19 @@ options:
             itself.
           - When it is not given, libvirt chooses one, and keeps it.
         type: raw
+      teaming:
+        description:
+          - >-
+            Makes the device the fast one of a pair of network cards of the guest, of which the other one stays when
+            this one is unplugged, for a migration say (libvirt 7.1).
+        type: dict
+        suboptions:
+          persistent:
+            description:
+              - >-
+                The alias of the other one, an interface of the domain with C(<teaming type='persistent'/>) and the same
+                MAC address.
+            type: str
       zpci:
         description:
           - Identifiers of the PCI function in a guest on IBM Z. When they are not given, libvirt chooses them.
@@ -163,6 +209,32 @@ options:
             description:
               - The function identifier, hexadecimal, from 0x00000000 to 0xffffffff. A number is its value.
             type: raw
+      mac:
+        description:
+          - >-
+            The MAC address of an interface. When it is not given, libvirt makes one up, and keeps it in a definition
+            of its own.
+        type: str
+      vlan:
+        description:
+          - The number of the VLAN that an interface is in, from 1 to 4094; the guest does not see it.
+        type: int
+      virtualport:
+        description:
+          - The port of a switch that an interface is connected to. The switch then chooses the VLAN.
+        type: dict
+        suboptions:
+          type:
+            description:
+              - The standard. libvirt can set up no other for a device that is passed through.
+            type: str
+            choices: [802.1Qbh]
+            default: 802.1Qbh
+          profileid:
+            description:
+              - The name of the port profile in the switch.
+            type: str
+            required: true
 seealso:
   - module: kvm.passthrough.pci_device_info
   - module: kvm.passthrough.vfio_devices
@@ -212,6 +284,24 @@ EXAMPLES = r"""
           address: "0a:00.1"
   become: true
 
+- name: Give a virtual function to a domain that runs, as a network card in VLAN 42, and to its definition
+  kvm.passthrough.domain_hostdevs:
+    domain: web01
+    scope: both
+    hostdevs:
+      - device: "0000:01:10.0"
+        kind: interface
+        mac: "52:54:00:12:34:56"
+        vlan: 42
+  become: true
+
+- name: Put a device into a definition that libvirt does not know yet
+  kvm.passthrough.domain_hostdevs:
+    path: /srv/domains/web02.xml
+    hostdevs:
+      - device: "0000:01:10.2"
+  become: true
+
 - name: Take every PCI device from a domain
   kvm.passthrough.domain_hostdevs:
     domain: web01
@@ -223,7 +313,7 @@ EXAMPLES = r"""
 RETURN = r"""
 domain:
   description: The domain.
-  returned: success
+  returned: with O(domain)
   type: dict
   contains:
     name:
@@ -241,9 +331,16 @@ domain:
       returned: success
       type: bool
       sample: false
+path:
+  description: The file.
+  returned: with O(path)
+  type: str
+  sample: /srv/domains/web02.xml
 hostdevs:
   description:
-    - The PCI hostdevs that the definition then has, in the order of their addresses, with what is said about each.
+    - >-
+      The PCI devices of the host that the definition then has (with O(scope=live), the guest that runs), in the order
+      of their addresses, with what is said about each.
   returned: success
   type: list
   elements: dict
@@ -253,6 +350,11 @@ hostdevs:
       returned: success
       type: str
       sample: "0000:01:10.0"
+    kind:
+      description: Whether it is a C(<hostdev>) or an C(<interface type='hostdev'>).
+      returned: success
+      type: str
+      sample: hostdev
     managed:
       description: Whether libvirt binds the device by itself.
       returned: success
@@ -260,7 +362,7 @@ hostdevs:
       sample: true
     assigned:
       description: Whether the guest gets the device.
-      returned: success
+      returned: for a hostdev
       type: bool
       sample: true
     guest_address:
@@ -281,6 +383,11 @@ hostdevs:
       returned: when the definition says it
       type: str
       sample: mlx5_vfio_pci
+    iommufd:
+      description: Whether QEMU uses it by C(/dev/iommu).
+      returned: when the definition says it
+      type: bool
+      sample: true
     boot_order:
       description: The place in the boot order.
       returned: when the definition says it
@@ -301,6 +408,26 @@ hostdevs:
       returned: when the definition says it
       type: int
       sample: 7
+    teaming:
+      description: In C(persistent), the alias of the network card that stays when this one is unplugged.
+      returned: when the definition says it
+      type: dict
+      sample: {persistent: ua-backup}
+    mac:
+      description: The MAC address.
+      returned: for an interface that has one
+      type: str
+      sample: "52:54:00:12:34:56"
+    vlan:
+      description: The number of the VLAN; a list of them where the definition has several or a trunk.
+      returned: for an interface that has one
+      type: raw
+      sample: 42
+    virtualport:
+      description: C(type) and C(profileid) of the port of a switch.
+      returned: for an interface that has one
+      type: dict
+      sample: {type: 802.1Qbh, profileid: web}
     zpci:
       description: The identifiers C(uid) and C(fid) on IBM Z, in hexadecimal.
       returned: when the definition says it
@@ -353,8 +480,13 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_ho
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    require_python(module, PYTHON_MODULES, PACKAGES)
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        mutually_exclusive=[("domain", "path")],
+        required_one_of=[("domain", "path")],
+        supports_check_mode=True,
+    )
+    require_python(module, PYTHON_MODULES if module.params["path"] is None else "lxml.etree", PACKAGES)
     run_procedure(module, lambda host: build(host, module.params), name="domain_hostdevs")
 
 

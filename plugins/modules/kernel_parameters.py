@@ -103,6 +103,14 @@ options:
       - all
       - default
     default: all
+  revert:
+    description:
+      - Take back what this module did on the host, all of its runs. Each name gets what it had before the first of
+        them, in each place of the settings, as long as that place has what this module left there. What somebody else
+        changed since is left alone, and is in RV(kept).
+      - O(present), O(absent) and O(kernels) must be left out.
+    type: bool
+    default: false
 notes:
   - A parameter that contradicts O(present), such as C(intel_iommu=off), is replaced wherever it is in effect,
     recovery entries included.
@@ -137,6 +145,11 @@ EXAMPLES = r"""
       - console=ttyS0,115200
     absent:
       - splash
+  become: true
+
+- name: Take back everything that this module has changed on the host
+  kvm.passthrough.kernel_parameters:
+    revert: true
   become: true
 
 - name: Remove one value, and keep other values of that name
@@ -255,6 +268,35 @@ reboot_required:
   returned: success
   type: bool
   sample: true
+kept:
+  description: With O(revert=true), what was not taken back because somebody else changed it since.
+  returned: success, with O(revert=true)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the parameter, with underscores for dashes.
+      type: str
+    place:
+      description: Where it stands, a variable of a file or a boot entry.
+      type: str
+    left:
+      description: What this module had left there.
+      type: list
+      elements: str
+    found:
+      description: What is there now.
+      type: list
+      elements: str
+  sample: []
+diverged:
+  description:
+    - With O(revert=true), the names of parameters that somebody else had changed between two runs of this module. They
+      get what was there before the first run.
+  returned: success, with O(revert=true)
+  type: list
+  elements: str
+  sample: []
 actions:
   description: What was done, or in check mode would be done, in order.
   returned: success
@@ -315,7 +357,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._boot.detect import AUTO, LOADERS
 from ..module_utils._boot.loader import ALL_KERNELS, KERNELS
-from ..module_utils._boot.parameters import build
+from ..module_utils._boot.revert import build_any
 from ..module_utils._core.module import run_procedure
 
 
@@ -326,12 +368,13 @@ def main() -> None:
             "absent": {"type": "list", "elements": "str", "default": []},
             "bootloader": {"type": "str", "choices": [AUTO, *LOADERS], "default": AUTO},
             "kernels": {"type": "str", "choices": list(KERNELS), "default": ALL_KERNELS},
+            "revert": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     run_procedure(
         module,
-        lambda host: build(host, **module.params),
+        lambda host: build_any(host, **module.params),
         name="kernel_parameters",
     )
 

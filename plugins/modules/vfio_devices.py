@@ -13,11 +13,23 @@ author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:
   - >-
-    Binds PCI devices to C(vfio-pci), so that virtual machines can use them, or gives them back to the driver they had.
+    Binds PCI devices to a VFIO driver (C(vfio-pci), or one that is made for the device), so that virtual machines can
+    use them, or gives them back to the driver they had.
     It does so now, and with O(persistent=true) at every boot, before the host's own driver can have them.
   - >-
     All devices of a run are one transaction. Everything that stands against it is reported before anything is
-    touched; when a step fails, all devices are brought back to what they had.
+    touched; all devices are taken from their drivers before the first gets its new one; when a step fails, all devices
+    are brought back to what they had, and where that is not possible, RV(ignore:not_undone) says so.
+  - >-
+    What is told to the kernel has a time limit (O(timeout)). A driver that does not let go of a device, mostly because
+    something still uses it, makes the run fail with RV(ignore:reboot_required=true) instead of waiting for ever. When
+    what used the device ends, another run goes on from there; otherwise only a reboot of the host helps.
+  - >-
+    A device is known by its address and its ids. Where another device is in the place of one that this module bound,
+    it is refused with the code V(identity_mismatch), and no setting for the next boot touches it. A selector that says
+    which device is meant (C(vendor_id) and C(device_id), C(serial) or C(mac), also in C(expect)) binds the new one.
+    What is remembered of a device that is gone is returned in RV(stale), with a warning, until a run is about its
+    address or has O(exclusive=true).
   - >-
     A device is refused when the host cannot do without it. The reasons have codes, which are in RV(ignore:problems).
     V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers, or
@@ -70,21 +82,31 @@ options:
       - With V(bound), the devices are bound to O(driver).
       - >-
         With V(released), they go back to the driver they had before this collection bound them, or to the one the
-        kernel chooses where this collection did not bind them or that driver is gone, and are no longer bound at boot.
+        kernel chooses where this collection did not bind them or that driver is gone (a warning says so), and are no
+        longer bound at boot. A device that somebody else gave back meanwhile keeps the driver it has.
     type: str
     choices: [bound, released]
     default: bound
   driver:
     description:
       - >-
-        The VFIO driver to bind to. Beside V(vfio-pci) this may be the name of a variant driver for the device,
-        such as V(mlx5_vfio_pci).
+        The VFIO driver to bind to, V(vfio-pci) or the name of a variant driver for the devices, such as
+        V(mlx5_vfio_pci). C(-) and C(_) are the same here.
+      - >-
+        With V(auto), each device gets the best driver there is for it, by the rule libvirt has since version 10.0 for
+        C(managed='yes'). That is the variant driver whose line in C(modules.alias) fits the device most narrowly, or
+        V(vfio-pci) where no line of another driver does, or where that driver's module is not installed. Such drivers
+        can do what V(vfio-pci) cannot, such as migrate a running guest.
+      - >-
+        With V(auto), a device that already has a VFIO driver, whichever, keeps it, also at every boot. A warning says
+        when it has V(vfio-pci) and there is a better one; to name that one here changes it.
     type: str
-    default: vfio-pci
+    default: auto
   exclusive:
     description:
       - >-
-        Also release every device that this collection bound before and O(devices) does not name.
+        Also release every device that this collection bound before and O(devices) does not name, and forget those that
+        are gone (RV(stale)).
         Devices that somebody else bound are left alone.
       - Only with O(state=bound).
     type: bool
@@ -131,7 +153,7 @@ options:
     description:
       - >-
         How many seconds a driver may take to let go of a device or to take it. When it takes longer, the module fails
-        with RV(ignore:reboot_required=true) and leaves that device as it is.
+        with RV(ignore:reboot_required=true), leaves that device as it is and brings the others back.
     type: int
     default: 60
 seealso:
@@ -156,6 +178,22 @@ EXAMPLES = r"""
         expect: {vendor_id: "10de", device_id: "2484"}
     group: include
     exclusive: true
+  become: true
+
+- name: A virtual function with the driver that can migrate guests, wherever the module is installed
+  kvm.passthrough.vfio_devices:
+    devices:
+      - pf: {interface: enp65s0f0np0}
+        vf: 0
+    driver: mlx5_vfio_pci
+  become: true
+
+- name: The card that was put into the place of another one
+  kvm.passthrough.vfio_devices:
+    devices:
+      - address: "0000:0b:00.0"
+        expect: {vendor_id: "10de", device_id: "2684"}
+    group: include
   become: true
 
 - name: The card whose display the host booted with, reached by SSH anyway
@@ -221,6 +259,36 @@ devices:
       description: Whether it is bound at every boot.
       type: bool
       sample: true
+stale:
+  description: >-
+    The devices that this collection bound before the run, or binds at every boot, and that are not in their places any
+    more, in the order of their addresses. They may come back (virtual functions that are not enabled yet).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: Where the device was.
+      type: str
+      sample: "0000:05:00.0"
+    ids:
+      description: >-
+        Its vendor and device id, and in brackets those of the card (the subsystem) where only these tell the two
+        devices apart.
+      type: str
+      sample: "8086:10d3"
+    found:
+      description: The ids of the device that is there now, or null when there is none.
+      type: str
+      sample: "8086:1520"
+    driver:
+      description: The VFIO driver it was given.
+      type: str
+      sample: vfio-pci
+    persistent:
+      description: Whether there is a rule that binds it at every boot, should it come back.
+      type: bool
+      sample: true
 actions:
   description: The steps of the run in their order, the same in check mode.
   returned: success
@@ -270,10 +338,13 @@ problems:
       sample: true
 reboot_required:
   description:
-    - The kernel did not finish what it was told in O(timeout) seconds. The device hangs until the host is rebooted.
-  returned: failure, when that is so
+    - >-
+      With V(true), the kernel did not finish what it was told in O(timeout) seconds, or still hangs over a device from
+      before. It hangs until what uses the device ends, or until the host is rebooted.
+    - A run that ends well leaves nothing to the next boot, so it returns V(false).
+  returned: success, and failure when it is V(true)
   type: bool
-  sample: true
+  sample: false
 failed_action:
   description: The step that failed, in words; null when all steps were made but did not hold.
   returned: failure, after something was changed
@@ -289,6 +360,31 @@ not_undone:
   returned: failure, after something was changed
   type: list
   elements: dict
+  contains:
+    code:
+      description: Always V(not_undone).
+      type: str
+      sample: not_undone
+    message:
+      description: Which step it is, and why it could not be undone.
+      type: str
+      sample: "Could not undo 'detach 0000:01:10.0 from igbvf': The kernel hangs over 0000:01:10.0."
+    target:
+      description: What is left changed, a PCI address, a driver or a file.
+      type: str
+      sample: "0000:01:10.0"
+    before:
+      description: What was there before, and is not there now.
+      type: raw
+      sample: {driver: igbvf, driver_override: null}
+    after:
+      description: What the step was to leave.
+      type: raw
+      sample: {driver: null, driver_override: vfio-pci}
+    reboot_required:
+      description: Whether it can be undone only when the kernel does not hang any more. Only there when it is V(true).
+      type: bool
+      sample: true
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -305,7 +401,7 @@ def main() -> None:
         argument_spec={
             "devices": selector_argument(),
             "state": {"type": "str", "choices": ["bound", "released"], "default": "bound"},
-            "driver": {"type": "str", "default": "vfio-pci"},
+            "driver": {"type": "str", "default": "auto"},
             "exclusive": {"type": "bool", "default": False},
             "group": {"type": "str", "choices": ["require", "include"], "default": "require"},
             "persistent": {"type": "bool", "default": True},

@@ -11,10 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import DEFAULT_LIMIT, LARGE, MACHINES, build, cache, console, image, qemu, small, snapshot, start
+from . import DEFAULT, DEFAULT_LIMIT, LARGE, MACHINES, build, cache, console, qemu, small, start
 from .machine import attach, find_machines
 from .run import LabError, say
-from .snapshot import Snapshot
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("start", help="start a machine and leave it running")
     command.set_defaults(action=_start)
     command.add_argument("machine", choices=MACHINES)
-    command.add_argument("--snapshot", choices=[each.value for each in Snapshot],
-                         help=f"{LARGE}: intel_iommu=off (fresh, the default) or on (iommu)")  # fmt: skip
-    command.add_argument("--boot", action="store_true", help=f"{LARGE}: boot it instead of restoring it")
+    command.add_argument("--snapshot", help="a state of a large machine; 'machines' lists them, the first is taken")
+    command.add_argument("--boot", action="store_true", help="of a large machine, boot it instead of restoring it")
     command.add_argument("--name", help="what to call it; default: the machine's name")
     command.add_argument("--limit", type=float, default=DEFAULT_LIMIT, metavar="SECONDS",
                          help="end it after this time (%(default).0f)")  # fmt: skip
@@ -61,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.set_defaults(action=action)
-        command.add_argument("name", nargs="?", default=LARGE)
+        command.add_argument("name", nargs="?", default=DEFAULT)
 
     command = commands.add_parser("ssh", help="log in to it, or run a command on it")
     command.set_defaults(action=_ssh)
@@ -88,7 +86,9 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _machines(_options: argparse.Namespace) -> int:
-    print(f"{LARGE}: VT-d, a complete host on a disk")
+    for name, large in LARGE.items():
+        states = ", ".join(f"{state.name} ({state.about})" for state in large.states)
+        print(f"{name}: a complete host on a disk, {large.about}; snapshots: {states}")
     for name, machine in small.MACHINES.items():
         print(f"{name}: {machine.about}")
     return 0
@@ -152,12 +152,15 @@ def _size(entry: os.PathLike[str]) -> int:
 
 def _current() -> set[str]:
     """The names of the artefacts that today's inputs lead to, and those running machines use."""
-    emulator = qemu.installed() or qemu.unpacked()
     in_use = {machine.artefact for machine in find_machines() if machine.running()}
-    base = image.find()
-    snapshots = {snapshot.name(each, emulator.identity, base) for each in Snapshot} if base else set()
-    systems = {machine.system.name for machine in small.MACHINES.values()}
-    return {*qemu.tree_names(), *image.names(), *snapshots, *systems, *in_use}
+    large = {
+        name
+        for machine in LARGE.values()
+        for name in machine.artefact_names(
+            qemu.installed(machine.image.emulator) or qemu.unpacked(machine.image.emulator)
+        )
+    }
+    return {*qemu.tree_names(), *large, *small.artefact_names(), *in_use}
 
 
 def _prune(_options: argparse.Namespace) -> int:

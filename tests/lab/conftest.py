@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emulated machines for tests. Of the large one each test gets a clean one of its own; a small one is shared."""
+"""Emulated machines for tests. Of a large one each test gets a clean one of its own; a small one is shared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import pytest
 from tests import lab
 from tests.lab.run import tail
 
+# It asserts for the tests.
+pytest.register_assert_rewrite("tests.lab.controller")
+
 StartSmall = Callable[[str], lab.Machine]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--machine`` and ``--write-table``."""
+    """Add ``--machine``, ``--full`` and ``--write-table``."""
     parser.addoption("--machine", type=_known, help="only the tests on this machine of the lab; a pattern: 'arm64*'")
+    parser.addoption("--full", action="store_true", help="the tests too that are left out when nobody waits for them")
     parser.addoption(
         "--write-table", action="store_true", help="write docs/platforms.md from what the machines show, not compare"
     )
@@ -30,15 +34,19 @@ def _known(pattern: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the markers."""
     config.addinivalue_line("markers", "lab(machine): runs on that emulated machine, default intel")
+    config.addinivalue_line("markers", "full: left out, unless with --full or when its machine is asked for")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests on other machines than ``--machine``, and put those on one small machine together."""
+    """Leave out the tests on other machines than ``--machine``, or the slow ones; put those on one machine together."""
     wanted = config.getoption("--machine")
     if wanted:
         others = [item for item in items if not fnmatch.fnmatch(_machine_of(item) or wanted, wanted)]
+    else:
+        others = [item for item in items if item.get_closest_marker("full") and not config.getoption("--full")]
+    if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
     order = {name: number for number, name in enumerate(lab.MACHINES)}
@@ -49,7 +57,7 @@ def _machine_of(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("lab")
     if marker is None:
         return None
-    return str(marker.args[0]) if marker.args else lab.LARGE
+    return str(marker.args[0]) if marker.args else lab.DEFAULT
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,23 +71,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
-def snapshots(pytestconfig: pytest.Config) -> None:
-    """Build what the cache lacks, once, with the progress on the terminal: it takes minutes."""
+@pytest.fixture
+def snapshots(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> str:
+    """The large machine of the test's marker, built where the cache lacks it, which takes minutes and is shown."""
+    name = _machine_of(request.node)
+    assert name in lab.LARGE, f"'{name}' is not a large machine"
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        lab.build(lab.LARGE)
+        lab.build(name)
+    return name
 
 
 @pytest.fixture
-def fresh_host(snapshots: None) -> Iterator[lab.Machine]:
+def large_machine(snapshots: str) -> Iterator[lab.Machine]:
+    """The large machine of the test's marker, in its first state."""
+    with lab.start(snapshots) as machine:
+        yield machine
+
+
+@pytest.fixture
+def fresh_host(snapshots: str) -> Iterator[lab.Machine]:
     """A machine with ``intel_iommu=off``."""
     with lab.start("intel", snapshot="fresh") as machine:
         yield machine
 
 
 @pytest.fixture
-def iommu_host(snapshots: None) -> Iterator[lab.Machine]:
+def iommu_host(snapshots: str) -> Iterator[lab.Machine]:
     """A machine with ``intel_iommu=on``."""
     with lab.start("intel", snapshot="iommu") as machine:
         yield machine

@@ -22,6 +22,9 @@ HERE = Path(__file__).resolve().parent
 # An emulated host takes 3-5 s per task, and update-initramfs minutes.
 RUN_LIMIT = 1500.0
 
+# Not part of what a module says: how Ansible itself describes the call.
+NOISE = ("invocation", "_ansible_no_log", "_ansible_verbose_always", "_ansible_delegated_vars", "ansible_facts")
+
 Execute = Callable[[Sequence[str], Mapping[str, str], float], tuple[int, str]]
 """Runs a program with an environment for at most so many seconds; returns its exit status and all it printed."""
 
@@ -135,3 +138,25 @@ class Controller:
             status, output = self._execute(argv, self._environment(record), limit)
             lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         return Run(status, output, [TaskResult(**json.loads(line)) for line in lines])
+
+
+def quadruple(ansible: Controller, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check, run, check, run; the check predicted the run to the letter, and the second pair changes nothing."""
+    check, run, check_again, run_again = (
+        ansible.module(module, arguments, check=check) for check in (True, False, True, False)
+    )
+    for task in (check, run, check_again, run_again):
+        assert task.status == "ok", task.result["msg"]
+    assert told(check.result) == told(run.result)
+    assert run.changed
+    assert run.result["actions"]
+    assert not check_again.changed
+    assert not run_again.changed
+    assert run_again.result["actions"] == []
+    assert told(check_again.result) == told(run_again.result)
+    return run.result
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """What a module said, without what Ansible adds."""
+    return {name: value for name, value in result.items() if name not in NOISE}

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .run import require_tool, run
+from .run import LabError, require_tool, run, say
 
 SUITE = "trixie"
+NEXT_SUITE = "forky"
+"""Where a mirror lacks packages that its own index of ``SUITE`` lists, as many do for days after a point release."""
 MIRROR_VARIABLE = "KVM_PASSTHROUGH_LAB_MIRROR"
 _TIMEOUT = 1800
 
@@ -75,9 +77,13 @@ def mmdebstrap(
     log: Path,
     hooks: Sequence[str] = (),
     suite: str = SUITE,
+    fallback: str | None = None,
     architecture: str | None = None,
 ) -> None:
     """Make a Debian tree with these packages as the directory or tar file ``target``.
+
+    Where the mirror has the index of ``suite`` and not all of its packages, they come from
+    the suite ``fallback``, when there is one, and the person who watches is told.
 
     Another ``architecture`` (Debian's name for it) than this machine's takes the variant
     ``extract``, which runs nothing of what it unpacks, and comes from the suite itself,
@@ -99,11 +105,28 @@ def mmdebstrap(
     mirror = find_mirror()
     if architecture is not None:
         options.append(f"--architectures={architecture}")
-    run(
-        [require_tool("mmdebstrap", "mmdebstrap"), *options, suite, target, *([mirror] if mirror else [])],
-        timeout=_TIMEOUT,
-        log=log,
-    )
+
+    def make(suite: str, *more: str) -> None:
+        run(
+            [require_tool("mmdebstrap", "mmdebstrap"), *options, *more, suite, target, *([mirror] if mirror else [])],
+            timeout=_TIMEOUT,
+            log=log,
+        )
+
+    try:
+        make(suite)
+    except LabError:
+        if fallback is None or not lacks_packages(log.read_text(encoding="utf-8", errors="replace")):
+            raise
+        target.unlink(missing_ok=True)
+        say(f"the mirror lacks packages of Debian {suite}; they are taken from {fallback} instead")
+        # A suite that is not released has an index with a date of expiry, which a mirror that is behind lets pass.
+        make(fallback, '--aptopt=Acquire::Check-Valid-Until "false"')
+
+
+def lacks_packages(log: str) -> bool:
+    """Whether what apt said means that the mirror does not have packages that it lists."""
+    return re.search(r"^E: Failed to fetch \S+\.deb  404 ", log, re.MULTILINE) is not None
 
 
 def _proxy_options() -> Iterator[str]:

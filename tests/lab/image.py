@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disk of the lab host: a Debian tree, made into a partitioned disk that boots by its own GRUB.
+"""What a large machine boots from: a Debian tree, made into a partitioned disk with a boot loader of its own.
 
-Two artefacts: ``tree`` (the packages, slow, changes seldom) and ``image`` (configuration
-and boot loader, quick). Neither needs a loop device or root rights.
+Two artefacts: ``tree-NAME`` (the packages, slow, changes seldom) and ``image-NAME``
+(configuration and boot loader, quick). Neither needs a loop device or root rights.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from . import cache, debian, guest, intel
-from .qemu import Qemu, find_qemu
+from . import cache, debian, disk
+from .qemu import VARIABLES_FILE, Qemu, find_qemu
 from .run import LabError, as_root, find_tool, require_tool, run, step, tail
+from .second_kernel import SecondKernel
 
+# Every large machine has these: what an operator and Ansible need on a host.
 _PACKAGES = (
-    "linux-image-amd64", "initramfs-tools", "e2fsprogs", "zstd", "busybox-static", "grub-pc",
-    "systemd", "systemd-sysv", "udev", "kmod", "dbus", "iproute2", "pciutils", "procps",
-    "openssh-server", "sudo", "python3", "python3-lxml", "python3-libvirt",
-    "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86",
+    "e2fsprogs", "zstd", "systemd", "systemd-sysv", "udev", "kmod", "dbus", "iproute2", "pciutils", "procps",
+    "openssh-server", "sudo", "python3",
 )  # fmt: skip
 
 # Nothing of this is of use here, and each costs emulated seconds.
@@ -34,14 +37,6 @@ _MASKED = (
     "keyboard-setup.service", "console-setup.service", "apparmor.service",
 )  # fmt: skip
 
-# The root disk is all the initramfs has to find. A complete one (MODULES=most) takes GRUB
-# and the kernel many times longer under emulation, and so does every update-initramfs.
-_INITRAMFS_HOOK = (
-    "--essential-hook="
-    'mkdir -p "$1/etc/initramfs-tools/conf.d" && '
-    'printf "MODULES=list\\nCOMPRESS=zstd\\nCOMPRESSLEVEL=1\\n" > "$1/etc/initramfs-tools/conf.d/lab" && '
-    'printf "virtio_pci\\nvirtio_blk\\next4\\n" > "$1/etc/initramfs-tools/modules"'
-)
 _CUSTOMIZE_HOOKS = (
     # "*" is no password at all, but unlike "!" it does not lock the account for sshd.
     "--customize-hook=chroot \"$1\" useradd --create-home --shell /bin/bash --password '*' ops",
@@ -60,30 +55,190 @@ _BUILD_TOOLS = {
 }
 
 DISK_FILE, KEY_FILE = "disk.raw", "id_ed25519"
-_DISK_SIZE = 4 * 1024**3
-_PARTITION_START = 1024**2
-_ROOT_UUID = "6b767000-6c61-4b00-8000-000000000001"
-_FIRST_BOOT_TIMEOUT = 600
+COMMON_ROOTFS = Path(__file__).parent / "rootfs"
+_KERNEL_FILE, _INITRAMFS_FILE = "vmlinuz", "initrd.img"
+_FIRST_BOOT_TIMEOUT = 900
 _FIRST_BOOT_INIT = "/usr/lib/kvm-passthrough-lab/first-boot"
 
 
-def names() -> set[str]:
-    """The cache's names of the two artefacts."""
-    return {f"tree-{_tree_key()}", f"image-{_image_key()}"}
+@dataclass(frozen=True)
+class InitramfsGenerator:
+    """What makes the initramfs, and its configuration, which is there before the kernel is installed.
+
+    The root disk is all the initramfs has to find. A complete one takes boot loader and kernel many times
+    longer under emulation, and so does every other time it is made.
+    """
+
+    package: str
+    files: tuple[tuple[str, str], ...]
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Options of mmdebstrap that write the configuration."""
+        return tuple(self._hooks())
+
+    def _hooks(self) -> Iterator[str]:
+        for path, content in self.files:
+            text = content.replace("\n", "\\n")
+            yield f'--essential-hook=mkdir -p "$1/$(dirname {path})" && printf \'{text}\' > "$1/{path}"'
 
 
-def find() -> Path | None:
-    """The directory of the image; None when the cache has none."""
-    directory = cache.cache_directory() / f"image-{_image_key()}"
-    return directory if directory.is_dir() else None
+INITRAMFS_TOOLS = InitramfsGenerator(
+    "initramfs-tools",
+    (
+        ("etc/initramfs-tools/conf.d/lab", "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n"),
+        ("etc/initramfs-tools/modules", "virtio_pci\nvirtio_blk\next4\n"),
+    ),
+)
+DRACUT = InitramfsGenerator(
+    "dracut",
+    (
+        (
+            "etc/dracut.conf.d/lab.conf",
+            'dracutmodules="base dash kernel-modules rootfs-block udev-rules fs-lib shutdown"\n'
+            'drivers="virtio_pci virtio_blk ext4"\ncompress="zstd -1"\n',
+        ),
+    ),
+)
 
 
-def _tree_key() -> str:
-    return cache.digest("1", debian.SUITE, _PACKAGES, _MASKED, _INITRAMFS_HOOK, _CUSTOMIZE_HOOKS)
+@dataclass(frozen=True)
+class Image:
+    """What makes one image.
 
+    In ``rootfs`` is the program ``install-boot-loader``, which runs at the first boot, inside,
+    where its tools see the real disk and the real firmware.
+    """
 
-def _image_key() -> str:
-    return cache.digest("1", _tree_key(), intel.FILES / "rootfs", intel.FILES / "guest", _ROOT_UUID, str(_DISK_SIZE))
+    name: str
+    packages: tuple[str, ...]
+    """The kernel, the boot loader, and whatever else the common packages lack."""
+    layout: disk.Layout
+    hardware: tuple[str, ...]
+    """QEMU's options for the bare machine and the drive ``root``, without memory."""
+    rootfs: tuple[Path, ...]
+    """Directories whose files are added to the packages."""
+    generator: InitramfsGenerator = INITRAMFS_TOOLS
+    second_kernel: SecondKernel | None = None
+    additions: Callable[[Path, Path], Mapping[str, bytes]] | None = None
+    """Makes further files, by their names, out of the directory of the image and the tree."""
+    inputs: tuple[Path, ...] = ()
+    """What ``additions`` reads."""
+    uefi: bool = False
+    emulator: str = "x86_64"
+    console: str = "ttyS0"
+
+    @property
+    def names(self) -> set[str]:
+        """The cache's names of the two artefacts."""
+        return {f"tree-{self.name}-{self._tree_key}", self._image_name}
+
+    @property
+    def _image_name(self) -> str:
+        return f"image-{self.name}-{self._key}"
+
+    def find(self) -> Path | None:
+        """The directory of the image; None when the cache has none."""
+        directory = cache.cache_directory() / self._image_name
+        return directory if directory.is_dir() else None
+
+    def build(self) -> Path:
+        """The directory with ``disk.raw``, ``id_ed25519`` and, with UEFI, the firmware's variables.
+
+        Built when the cache has none. Raises LabError with the end of the log when a step fails.
+        """
+        return cache.artefact(f"image-{self.name}", self._key, self._build)
+
+    def _hooks(self) -> tuple[str, ...]:
+        second = self.second_kernel.hooks if self.second_kernel else ()
+        return (*self.generator.hooks, *_CUSTOMIZE_HOOKS, *second)
+
+    def _all_packages(self) -> tuple[str, ...]:
+        return (*_PACKAGES, self.generator.package, *self.packages)
+
+    @cached_property
+    def _tree_key(self) -> str:
+        return cache.digest("1", debian.SUITE, self._all_packages(), self._hooks())
+
+    @cached_property
+    def _key(self) -> str:
+        return cache.digest(
+            "1", self._tree_key, COMMON_ROOTFS, *self.rootfs, *self.inputs, repr(self.layout),
+            # Firmware has variables, which are part of the image.
+            self.hardware if self.uefi else "",
+        )  # fmt: skip
+
+    def _build_tree(self, directory: Path) -> None:
+        with step(f"installing Debian {debian.SUITE} for '{self.name}'"):
+            debian.mmdebstrap(
+                directory / "tree.tar",
+                self._all_packages(),
+                variant="minbase",
+                log=directory / "build.log",
+                hooks=self._hooks(),
+            )
+
+    def _build(self, directory: Path) -> None:
+        qemu = find_qemu(self.emulator)
+        archive = cache.artefact(f"tree-{self.name}", self._tree_key, self._build_tree) / "tree.tar"
+        log = directory / "build.log"
+        with step(f"making the disk of '{self.name}'"):
+            run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
+                 "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
+            tree = directory / "tree"
+            tree.mkdir()
+            # Device nodes cannot be made in a user namespace, and devtmpfs has them all.
+            unpack: list[str | Path] = ["tar", "-C", tree, "--numeric-owner", "--exclude=./dev/*", "-xf"]
+            run(as_root([*unpack, archive]), timeout=600, log=log)
+            _copy_newest(tree / "boot", "vmlinuz-*", directory / _KERNEL_FILE)
+            _copy_newest(tree / "boot", "initrd.img-*", directory / _INITRAMFS_FILE)
+            additions = directory / "additions.tar"
+            self._write_additions(additions, directory, tree)
+            run(as_root([*unpack, additions]), timeout=60, log=log)
+            disk.write(self.layout, tree, directory / DISK_FILE, log)
+            run(as_root(["rm", "-rf", "--one-file-system", tree]), timeout=300, log=log)
+            additions.unlink()
+        if self.uefi:
+            qemu.copy_variables(directory / VARIABLES_FILE)
+        with step(f"first boot of '{self.name}': installing the boot loader"):
+            self._first_boot(qemu, directory)
+
+    def _write_additions(self, target: Path, directory: Path, tree: Path) -> None:
+        """The files this project adds to the packages, all owned by root, as a tar file."""
+        files = {
+            "etc/fstab": (self.layout.fstab.encode(), 0o644),
+            "etc/ssh/authorized_keys/ops": ((directory / f"{KEY_FILE}.pub").read_bytes(), 0o644),
+        }
+        for rootfs in (COMMON_ROOTFS, *self.rootfs):
+            for path in sorted(rootfs.rglob("*")):
+                if path.is_file():
+                    mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+                    files[str(path.relative_to(rootfs))] = (path.read_bytes(), mode)
+        if self.additions is not None:
+            files.update({name: (content, 0o644) for name, content in self.additions(directory, tree).items()})
+        with tarfile.open(target, "w") as archive:
+            for name, (content, mode) in files.items():
+                _add(archive, name, content, mode)
+
+    def _first_boot(self, qemu: Qemu, directory: Path) -> None:
+        """Let the machine install its own boot loader; raises LabError with the console's end."""
+        serial = directory / "first-boot-serial.log"
+        root = f"root=/dev/vda{self.layout.root_number}"
+        command: list[str | Path] = [
+            # It is our child itself, so that the time limit ends it, and it ends when we are killed.
+            require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL",
+            *qemu.system, *self.hardware, "-m", "1024", "-no-reboot", "-serial", f"file:{serial}",
+            "-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={directory / DISK_FILE}",
+            *(qemu.uefi(directory / VARIABLES_FILE) if self.uefi else ()),
+            "-kernel", directory / _KERNEL_FILE, "-initrd", directory / _INITRAMFS_FILE,
+            "-append", f"{root} console={self.console} quiet panic=-1 init={_FIRST_BOOT_INIT}",
+        ]  # fmt: skip
+        try:
+            run(command, timeout=_FIRST_BOOT_TIMEOUT, log=directory / "build.log", env=qemu.environment)
+        except LabError as error:
+            raise LabError(f"{error}\nthe end of {serial}:\n{tail(serial)}") from error
+        if "LAB-FIRST-BOOT-DONE" not in serial.read_text(errors="replace"):
+            raise LabError(f"the boot loader could not be installed; the end of {serial}:\n{tail(serial)}")
 
 
 def require_build_tools() -> None:
@@ -96,48 +251,6 @@ def require_build_tools() -> None:
         raise LabError(f"not installed: {', '.join(missing)}; tests/lab/apt-packages.txt lists all the lab needs")
 
 
-def build() -> Path:
-    """The directory with ``disk.raw`` and ``id_ed25519``, built when the cache has none.
-
-    Raises LabError with the end of the log when a step fails.
-    """
-    return cache.artefact("image", _image_key(), _build_image)
-
-
-def _build_tree(directory: Path) -> None:
-    with step(f"installing Debian {debian.SUITE} for the lab host"):
-        debian.mmdebstrap(
-            directory / "tree.tar",
-            _PACKAGES,
-            variant="minbase",
-            log=directory / "build.log",
-            hooks=(_INITRAMFS_HOOK, *_CUSTOMIZE_HOOKS),
-        )
-
-
-def _build_image(directory: Path) -> None:
-    qemu = find_qemu()
-    archive = cache.artefact("tree", _tree_key(), _build_tree) / "tree.tar"
-    log = directory / "build.log"
-    with step("making the disk"):
-        run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
-             "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
-        tree = directory / "tree"
-        tree.mkdir()
-        # Device nodes cannot be made in a user namespace, and devtmpfs has them all.
-        run(as_root(["tar", "-C", tree, "--numeric-owner", "--exclude=./dev/*", "-xf", archive]), timeout=600, log=log)
-        _copy_newest(tree / "boot", "vmlinuz-*", directory / "vmlinuz")
-        _copy_newest(tree / "boot", "initrd.img-*", directory / "initrd.img")
-        additions = directory / "additions.tar"
-        _write_additions(additions, directory, (tree / "usr" / "bin" / "busybox").read_bytes())
-        run(as_root(["tar", "-C", tree, "--numeric-owner", "-xf", additions]), timeout=60, log=log)
-        _make_disk(tree, directory / DISK_FILE, log)
-        run(as_root(["rm", "-rf", "--one-file-system", tree]), timeout=300, log=log)
-        additions.unlink()
-    with step("first boot: installing GRUB"):
-        _first_boot(qemu, directory)
-
-
 def _copy_newest(directory: Path, pattern: str, target: Path) -> None:
     found = sorted(directory.glob(pattern))
     if not found:
@@ -145,68 +258,7 @@ def _copy_newest(directory: Path, pattern: str, target: Path) -> None:
     target.write_bytes(found[-1].read_bytes())
 
 
-def _write_additions(target: Path, directory: Path, busybox: bytes) -> None:
-    """The files this project adds to the packages, all owned by root, as a tar file."""
-    guest_files = intel.FILES / "guest"
-    images = "var/lib/libvirt/images"
-    public_key = (directory / f"{KEY_FILE}.pub").read_bytes()
-    generated = {
-        "etc/fstab": f"UUID={_ROOT_UUID} / ext4 noatime,errors=remount-ro 0 1\n".encode(),
-        "etc/ssh/authorized_keys/ops": public_key,
-        f"{images}/guest-vmlinuz": (directory / "vmlinuz").read_bytes(),
-        f"{images}/guest-initrd.img": guest.initramfs(busybox, (guest_files / "init").read_bytes()),
-        **{f"{images}/{domain}.xml": (guest_files / f"{domain}.xml").read_bytes() for domain in intel.DOMAINS},
-    }
-    rootfs = intel.FILES / "rootfs"
-    with tarfile.open(target, "w") as archive:
-        for path in sorted(rootfs.rglob("*")):
-            if path.is_file():
-                mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-                _add(archive, str(path.relative_to(rootfs)), path.read_bytes(), mode)
-        for name, content in generated.items():
-            _add(archive, name, content, 0o644)
-
-
 def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = len(content), mode, int(time.time())
     archive.addfile(member, io.BytesIO(content))
-
-
-def _make_disk(tree: Path, disk: Path, log: Path) -> None:
-    """A DOS partition table with one bootable partition that holds the tree.
-
-    mke2fs writes the file system at the partition's offset, so no loop device is needed.
-    """
-    mke2fs = require_tool("mke2fs", "e2fsprogs")
-    sfdisk = require_tool("sfdisk", "fdisk")
-    with disk.open("wb") as stream:
-        stream.truncate(_DISK_SIZE)
-    run([sfdisk, "--quiet", disk], stdin=f"label: dos\nstart={_PARTITION_START // 512}, type=83, bootable\n",
-        timeout=60, log=log)  # fmt: skip
-    kibibytes = (_DISK_SIZE - _PARTITION_START) // 1024
-    run(
-        as_root([mke2fs, "-q", "-F", "-t", "ext4", "-L", "labhost", "-U", _ROOT_UUID,
-                 "-E", f"offset={_PARTITION_START},lazy_itable_init=0", "-d", tree, disk, f"{kibibytes}k"]),
-        timeout=600, log=log,
-    )  # fmt: skip
-
-
-def _first_boot(qemu: Qemu, directory: Path) -> None:
-    """Let the machine install its own boot loader; raises LabError with the console's end."""
-    serial = directory / "first-boot-serial.log"
-    command: list[str | Path] = [
-        # It is our child itself, so that the time limit ends it, and it ends when we are killed.
-        require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL",
-        *qemu.system, *intel.BASE, "-m", "1024", "-no-reboot", "-serial", f"file:{serial}",
-        "-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={directory / DISK_FILE}",
-        *intel.ROOT_DISK,
-        "-kernel", directory / "vmlinuz", "-initrd", directory / "initrd.img",
-        "-append", f"root=/dev/vda1 console=ttyS0 quiet panic=-1 init={_FIRST_BOOT_INIT}",
-    ]  # fmt: skip
-    try:
-        run(command, timeout=_FIRST_BOOT_TIMEOUT, log=directory / "build.log", env=qemu.environment)
-    except LabError as error:
-        raise LabError(f"{error}\nthe end of {serial}:\n{tail(serial)}") from error
-    if "LAB-FIRST-BOOT-DONE" not in serial.read_text(errors="replace"):
-        raise LabError(f"GRUB could not be installed; the end of {serial}:\n{tail(serial)}")

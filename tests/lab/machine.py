@@ -17,12 +17,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from . import cache, guest, inventory
-from .qemu import Qemu
+from . import cache, guest, inventory, second_kernel
+from .qemu import VARIABLES_FILE, Qemu
 from .qmp import Qmp
 from .run import LabError, require_tool, run, say, tail
 
@@ -31,7 +31,17 @@ MANAGEMENT_MAC = "52:54:00:6b:76:01"
 BOOT_TIMEOUT = 600
 _RESTORE_TIMEOUT = 120
 _STOP_TIMEOUT = 15
-_STATE_FILE, _PID_FILE = "machine.json", "pid"
+_POWER_OFF_TIMEOUT = 120
+_RECORD_FILE, _PID_FILE = "machine.json", "pid"
+DISK_FILE, STATE_FILE = "disk.qcow2", "state"
+"""The files of a machine that was saved; with UEFI there is VARIABLES_FILE, too."""
+
+_HAS_SYSTEMD = "test -d /run/systemd/system"
+# Ends the connections first, which would hang otherwise, and writes everything back: a boot loader replays no journal.
+_REBOOT_BY_HAND = """
+sudo setsid sh -c 'sleep 0.5; busybox killall dropbear; sleep 0.5; sync; mount -o remount,ro /; busybox reboot -f' \
+    </dev/null >/dev/null 2>&1 &
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class _Record:
 class Machine:
     """A machine of the lab. As a context manager it is stopped at the end, whatever happens.
 
-    ``settle``, ``reboot``, ``save`` and what is about nested guests are for one with a disk.
+    ``settle``, ``reboot``, ``restart``, ``save`` and what is about nested guests are for one with a disk.
     """
 
     def __init__(self, directory: Path, record: _Record, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -184,11 +194,30 @@ class Machine:
     def settle(self, timeout: float = 300) -> None:
         """Wait until all its services are up and all its devices have their drivers.
 
-        An emulated host answers on ssh long before it has created its virtual functions.
+        An emulated host answers on ssh long before it has created its virtual functions, or
+        /dev/kvm where its processor can virtualise. A real-time kernel, which the second one is,
+        has no KVM on a processor whose clock is not constant, as emulated ones are. A small machine
+        answers when all that is done.
         """
         self.ssh(
+            f"{_HAS_SYSTEMD} || exit 0; "
             "sudo systemctl is-system-running --wait >/dev/null; sudo udevadm settle --timeout=120 && "
-            "timeout 120 sh -c 'until test -e /dev/kvm; do sleep 0.2; done'",
+            "timeout 120 sh -c 'until test -e /dev/kvm || uname -r | grep -q -e -rt- || "
+            '! grep -qwE "svm|vmx" /proc/cpuinfo; do sleep 0.2; done\'',
+            timeout=timeout,
+        )
+
+    def install_second_kernel(self, timeout: float = 900) -> str:
+        """Install the kernel package that waits in its image, with dpkg; returns the kernel's release."""
+        package = self.ssh(f"dpkg-deb --field {second_kernel.PACKAGE} Package").stdout.strip()
+        self.ssh(f"sudo dpkg --install {second_kernel.PACKAGE}", timeout=timeout)
+        return package.removeprefix("linux-image-")
+
+    def remove_second_kernel(self, timeout: float = 900) -> None:
+        """Remove it again, also while it runs."""
+        self.ssh(
+            "echo linux-base linux-base/removing-running-kernel boolean false | sudo debconf-set-selections && "
+            f"sudo DEBIAN_FRONTEND=noninteractive dpkg --purge $(dpkg-deb --field {second_kernel.PACKAGE} Package)",
             timeout=timeout,
         )
 
@@ -197,14 +226,47 @@ class Machine:
         before = time.monotonic()
         boot = self.wait_ssh(60)
         # The connection may go down before the command's answer comes back.
-        self.ssh("sudo systemctl --no-block reboot", check=False)
+        self.ssh(f"{_HAS_SYSTEMD} && exec sudo systemctl --no-block reboot; {_REBOOT_BY_HAND}", check=False)
         self.wait_ssh(timeout, other_than=boot)
         self.settle()
         return time.monotonic() - before
 
+    def restart(self, hardware: Hardware, *, limit: float) -> None:
+        """Shut it down from inside and boot the same disk with other hardware; after ``limit`` seconds it is ended.
+
+        Returns when it is up and settled. Raises LabError when it does not go down, or not come up.
+        """
+        self.ssh("sudo systemctl --no-block poweroff", check=False)
+        deadline = time.monotonic() + _POWER_OFF_TIMEOUT
+        while self.running():
+            if time.monotonic() > deadline:
+                raise LabError(f"machine '{self.name}' does not go down{_log_ends(self.directory)}")
+            time.sleep(0.2)
+        if self._process is not None:
+            self._process.wait(_STOP_TIMEOUT)
+        drives = _drives(hardware.qemu, self.directory)
+        sockets = Path(self._record.sockets)
+        self._process, pid = _start_process(
+            hardware, drives, self.directory, sockets, self.ssh_port, limit, restore=False
+        )
+        self._record = replace(self._record, pid=pid)
+        _write_record(self.directory, self._record)
+        with self.qmp() as qmp:
+            qmp.execute("cont")
+        self.wait_ssh()
+        self.settle()
+
     def set_clock(self) -> None:
         """Give it the time of this machine: a restored one believes it is when it was saved."""
         self.ssh(f"sudo date --utc --set=@{time.time():.0f} >/dev/null")
+
+    def drivers(self) -> dict[str, str]:
+        """The driver of every PCI device, by address; empty for none."""
+        command = (
+            "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename -a $(readlink $d/driver) 2>/dev/null); done"
+        )
+        pairs = [line.partition(" ") for line in self.ssh(command).stdout.splitlines()]
+        return {address: driver for address, _blank, driver in pairs}
 
     def guest_serial(self, domain: str) -> str:
         """What a nested guest wrote to its serial console; empty when it never ran."""
@@ -226,16 +288,18 @@ class Machine:
                 raise LabError(f"guest '{domain}' listed no devices in {timeout:.0f} s; its console ends:\n{lines}")
             time.sleep(1)
 
-    def save(self, disk: Path, state: Path) -> None:
-        """Freeze the machine as the files ``disk`` and ``state``, and end it."""
+    def save(self, directory: Path) -> None:
+        """Freeze the machine as files in ``directory``, and end it."""
         self.ssh("sync")
         with self.qmp() as qmp:
             qmp.execute("stop")
             # The default limit is meant for a network.
             qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-            qmp.migrate("migrate", state, _RESTORE_TIMEOUT)
+            qmp.migrate("migrate", directory / STATE_FILE, _RESTORE_TIMEOUT)
         self._end_process()
-        (self.directory / "disk.qcow2").rename(disk)
+        for name in (DISK_FILE, VARIABLES_FILE):
+            if (self.directory / name).exists():
+                (self.directory / name).rename(directory / name)
         self.stop()
 
     def stop(self, *, keep_logs: bool = False) -> None:
@@ -281,12 +345,14 @@ def launch(
     limit: float,
     artefact: str,
     disk: Path | None = None,
+    variables: Path | None = None,
     state: Path | None = None,
 ) -> Machine:
     """Start a machine that lets ``key`` in; it has not necessarily booted yet.
 
-    With ``disk`` its drive ``root`` is an overlay of that one. With ``state`` it continues
-    where that was saved, else it boots. ``artefact`` is the name of what in the cache it is
+    With ``disk`` its drive ``root`` is an overlay of that one. With ``variables`` it has
+    UEFI firmware with a copy of these. With ``state`` it continues where that was saved,
+    else it boots. ``artefact`` is the name of what in the cache it is
     started from. After ``limit`` seconds it is ended, whatever became of the process that
     started it. Raises LabError when a machine of this name runs, or the emulator does not start.
     """
@@ -299,11 +365,15 @@ def launch(
     directory.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="kvm-lab-"))
     try:
-        drive = _root_drive(hardware.qemu, disk, directory / "disk.qcow2") if disk else ()
+        if disk:
+            _make_overlay(hardware.qemu, disk, directory / DISK_FILE)
+        if variables:
+            shutil.copyfile(variables, directory / VARIABLES_FILE)
+        drives = _drives(hardware.qemu, directory)
         port = _free_port()
-        process, pid = _start_process(hardware, drive, directory, sockets, port, limit, restore=state is not None)
+        process, pid = _start_process(hardware, drives, directory, sockets, port, limit, restore=state is not None)
         record = _Record(name, pid, port, str(key), str(sockets), artefact)
-        (directory / _STATE_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
+        _write_record(directory, record)
     except BaseException:
         shutil.rmtree(sockets, ignore_errors=True)
         raise
@@ -320,17 +390,29 @@ def launch(
     return machine
 
 
-def _root_drive(qemu: Qemu, backing: Path, overlay: Path) -> tuple[str, ...]:
-    """Make an overlay of a disk; returns the option that makes it the drive ``root``."""
+def _make_overlay(qemu: Qemu, backing: Path, overlay: Path) -> None:
     backing_format = "qcow2" if backing.suffix == ".qcow2" else "raw"
     run([*qemu.img, "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, overlay],
         timeout=60, env=qemu.environment)  # fmt: skip
-    return ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}")
+
+
+def _drives(qemu: Qemu, directory: Path) -> tuple[str, ...]:
+    """The options for the drive ``root`` and the firmware's variables, where a machine has them."""
+    options: tuple[str, ...] = ()
+    if (directory / DISK_FILE).exists():
+        options += ("-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={directory / DISK_FILE}")
+    if (directory / VARIABLES_FILE).exists():
+        options += qemu.uefi(directory / VARIABLES_FILE)
+    return options
+
+
+def _write_record(directory: Path, record: _Record) -> None:
+    (directory / _RECORD_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
 def _start_process(
     hardware: Hardware,
-    drive: tuple[str, ...],
+    drives: tuple[str, ...],
     directory: Path,
     sockets: Path,
     port: int,
@@ -351,7 +433,7 @@ def _start_process(
         "-chardev", f"socket,id=console,path={sockets}/console,server=on,wait=off,logfile={directory}/serial.log",
         "-serial", "chardev:console",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
-        *drive,
+        *drives,
         "-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
         *hardware.options,
     ]  # fmt: skip
@@ -400,7 +482,7 @@ def _log_ends(directory: Path) -> str:
 def find_machines(name: str | None = None) -> list[Machine]:
     """The machines that have a directory, running or not; with ``name`` only that one."""
     found = []
-    for file in sorted(cache.run_directory().glob(f"{name or '*'}/{_STATE_FILE}")):
+    for file in sorted(cache.run_directory().glob(f"{name or '*'}/{_RECORD_FILE}")):
         try:
             found.append(Machine(file.parent, _Record(**json.loads(file.read_text(encoding="utf-8")))))
         except (OSError, ValueError, TypeError):

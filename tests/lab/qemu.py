@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache as remembered
 from pathlib import Path
+from typing import NamedTuple
 
 from . import cache, debian
 from .run import LabError, find_tool, run, step
@@ -19,6 +21,17 @@ from .run import LabError, find_tool, run, step
 _MINIMUM = (10, 0)
 
 
+VARIABLES_FILE = "efivars.fd"
+"""What a copy of the firmware's variables is called, beside the disk of a machine."""
+
+
+class Firmware(NamedTuple):
+    """UEFI firmware, and where its variables are a file of their own, one with none in it."""
+
+    code: Path
+    variables: Path | None = None
+
+
 @dataclass(frozen=True)
 class _Emulator:
     """An emulator by its architecture: Debian's packages, and a device that a distribution may have left out."""
@@ -26,22 +39,39 @@ class _Emulator:
     kind: str
     packages: tuple[str, ...]
     needed_device: str
-    firmware: tuple[str, ...] = ()
-    """Where packages put its UEFI firmware, below /usr/share; the first is Debian's."""
+    firmware: tuple[tuple[str, ...], ...] = ()
+    """Where packages put its UEFI firmware and the file with its variables, below /usr/share; the first is Debian's."""
     disk_tool: bool = False
     """Whether machines with a disk run on it, which takes qemu-img."""
 
 
 _EMULATORS = {
-    "x86_64": _Emulator("qemu", ("qemu-system-x86", "qemu-utils", "seabios"), "igb", disk_tool=True),
+    "x86_64": _Emulator(
+        "qemu",
+        ("qemu-system-x86", "qemu-utils", "seabios", "ovmf"),
+        "igb",
+        # Debian's, Fedora's, SUSE's and Arch's, all without Secure Boot
+        (
+            ("OVMF/OVMF_CODE_4M.fd", "OVMF/OVMF_VARS_4M.fd"),
+            ("edk2/ovmf/OVMF_CODE.fd", "edk2/ovmf/OVMF_VARS.fd"),
+            ("qemu/ovmf-x86_64-4m-code.bin", "qemu/ovmf-x86_64-4m-vars.bin"),
+            ("edk2/x64/OVMF_CODE.4m.fd", "edk2/x64/OVMF_VARS.4m.fd"),
+        ),
+        disk_tool=True,
+    ),
     "aarch64": _Emulator(
         "qemu-aarch64",
-        ("qemu-system-arm", "qemu-efi-aarch64"),
+        ("qemu-system-arm", "qemu-utils", "qemu-efi-aarch64"),
         "igb",
         # Debian's, Fedora's and SUSE's
-        ("qemu-efi-aarch64/QEMU_EFI.fd", "edk2/aarch64/QEMU_EFI.fd", "qemu/aavmf-aarch64-code.bin"),
+        (
+            ("qemu-efi-aarch64/QEMU_EFI.fd",),
+            ("edk2/aarch64/QEMU_EFI.fd",),
+            ("qemu/aavmf-aarch64-code.bin",),
+        ),
+        disk_tool=True,
     ),
-    "s390x": _Emulator("qemu-s390x", ("qemu-system-s390x",), "zpci"),
+    "s390x": _Emulator("qemu-s390x", ("qemu-system-s390x", "qemu-utils"), "zpci", disk_tool=True),
 }
 
 
@@ -50,14 +80,31 @@ class Qemu:
     """How to call an emulator and its disk tool (empty where no machine has a disk).
 
     ``identity`` tells one emulator from another: a snapshot belongs to the one that wrote it.
-    ``firmware`` are the options that start a machine with UEFI.
+    ``firmware`` is for machines with UEFI.
     """
 
     system: tuple[str, ...]
     img: tuple[str, ...]
     identity: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    firmware: tuple[str, ...] = ()
+    firmware: Firmware | None = None
+
+    def uefi(self, variables: Path | None = None) -> tuple[str, ...]:
+        """The options that start a machine with UEFI, and with its ``variables`` in that file, a copy of its own."""
+        assert self.firmware is not None, "this emulator has no machines with UEFI"
+        if variables is None:
+            return ("-bios", str(self.firmware.code))
+        return (
+            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={self.firmware.code}",
+            "-drive", f"if=pflash,unit=1,format=raw,file={variables}",
+        )  # fmt: skip
+
+    def copy_variables(self, target: Path) -> None:
+        """Make a file with the variables of a firmware that was never started."""
+        template = self.firmware.variables if self.firmware else None
+        assert template is not None, "this emulator's firmware has no file of its own for its variables"
+        # Not its mode: the template may be read-only.
+        shutil.copyfile(template, target)
 
 
 def tree_names() -> set[str]:
@@ -119,9 +166,12 @@ def _showing_device(system: tuple[str, ...], emulator: _Emulator) -> tuple[str, 
     return (*system, "-device", f"{emulator.needed_device},help")
 
 
-def _find_firmware(emulator: _Emulator, share: Path) -> tuple[str, ...]:
-    found = next((share / name for name in emulator.firmware if (share / name).is_file()), None)
-    return ("-bios", str(found)) if found else ()
+def _find_firmware(emulator: _Emulator, share: Path) -> Firmware | None:
+    for names in emulator.firmware:
+        files = [share / name for name in names]
+        if all(file.is_file() for file in files):
+            return Firmware(*files)
+    return None
 
 
 def _build_tree(architecture: str, directory: Path) -> None:

@@ -35,7 +35,7 @@ def driver(machine: lab.Machine, address: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["fresh", "iommu"])
-def test_restored_machine_answers_within_ten_seconds(snapshots: None, name: str) -> None:
+def test_restored_machine_answers_within_ten_seconds(snapshots: str, name: str) -> None:
     before = time.monotonic()
     with lab.start("intel", snapshot=name) as machine:
         assert time.monotonic() - before <= 10
@@ -104,7 +104,7 @@ def test_restored_machine_reboots_through_its_own_grub(fresh_host: lab.Machine) 
     assert driver(fresh_host, NVME) == "nvme"
 
 
-def test_machine_boots_without_its_saved_state(snapshots: None) -> None:
+def test_machine_boots_without_its_saved_state(snapshots: str) -> None:
     with lab.start("intel", snapshot="iommu", boot=True) as machine:
         assert "intel_iommu=on" in machine.ssh("cat /proc/cmdline").stdout.split()
         assert driver(machine, NVME) == "nvme"

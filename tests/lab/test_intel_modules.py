@@ -4,79 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 
 from tests import lab
 
-from .controller import Controller
+from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("intel")
-
-# Not part of what is predicted: how Ansible itself describes the call.
-NOISE = ("invocation", "_ansible_no_log", "_ansible_verbose_always", "_ansible_delegated_vars", "ansible_facts")
-
-
-def quadruple(ansible: Controller, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Check, run, check, run; the check predicted the run to the letter, and the second pair changes nothing."""
-    check, run, check_again, run_again = (
-        ansible.module(module, arguments, check=check) for check in (True, False, True, False)
-    )
-    for task in (check, run, check_again, run_again):
-        assert task.status == "ok", task.result["msg"]
-    assert told(check.result) == told(run.result)
-    assert run.changed
-    assert run.result["actions"]
-    assert not check_again.changed
-    assert not run_again.changed
-    assert run_again.result["actions"] == []
-    assert told(check_again.result) == told(run_again.result)
-    return run.result
-
-
-def told(result: dict[str, Any]) -> dict[str, Any]:
-    """What a module said, without what Ansible adds."""
-    return {name: value for name, value in result.items() if name not in NOISE}
-
-
-def test_kernel_parameters(fresh_host: lab.Machine) -> None:
-    ansible = Controller(fresh_host)
-    settings = fresh_host.ssh("cat /etc/default/grub").stdout
-    entries = fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout
-
-    result = quadruple(ansible, "kernel_parameters", {"present": ["intel_iommu=on"], "absent": ["nosuch"]})
-
-    assert result["reboot_required"]
-    assert result["bootloader"]["name"] == "grub"
-    now = fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout
-    assert "intel_iommu=off" not in now
-    assert "intel_iommu=on" in now
-    # The entries it reports are the ones that are there.
-    after = result["entries"]["after"]
-    assert all(entry["command_line"] in now for entry in after)
-
-    # And back: the files are byte for byte what they were.
-    back = ansible.module("kernel_parameters", {"present": ["intel_iommu=off"]})
-    assert back.status == "ok", back.result["msg"]
-    assert not back.result["reboot_required"]
-    assert fresh_host.ssh("cat /etc/default/grub").stdout == settings
-    assert fresh_host.ssh("sudo cat /boot/grub/grub.cfg").stdout == entries
 
 
 def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     addresses = ["0000:01:10.0", "0000:02:00.0", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3", "0000:00:1a.7"]
     request = {"devices": [{"address": address} for address in addresses], "group": "include"}
-    before = _drivers(iommu_host)
+    before = iommu_host.drivers()
 
     quadruple(ansible, "vfio_devices", request)
-    bound = _drivers(iommu_host)
+    bound = iommu_host.drivers()
     assert {bound[address] for address in addresses} == {"vfio-pci"}
 
     iommu_host.reboot()
-    after_reboot = _drivers(iommu_host)
+    after_reboot = iommu_host.drivers()
     assert {after_reboot[address] for address in addresses} == {"vfio-pci"}
     again = ansible.module("vfio_devices", request)
     assert again.status == "ok", again.result
@@ -84,7 +32,7 @@ def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> 
 
     released = quadruple(ansible, "vfio_devices", {**request, "state": "released"})
     assert released["changed"]
-    assert _drivers(iommu_host) == before
+    assert iommu_host.drivers() == before
     leftovers = iommu_host.ssh("sudo find /etc /var/lib /run -xdev -name '*kvm-passthrough*' ! -name '*.lock'").stdout
     assert leftovers == ""
 
@@ -118,13 +66,6 @@ def test_domain_hostdevs(iommu_host: lab.Machine) -> None:
     after = iommu_host.ssh("sudo virsh dumpxml --inactive --security-info guest1").stdout
     assert "<hostdev" not in after
     assert _without_controllers(after) == _without_controllers(definition)
-
-
-def _drivers(machine: lab.Machine) -> dict[str, str]:
-    """The driver of every PCI device, by address; empty for none."""
-    command = "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename -a $(readlink $d/driver) 2>/dev/null); done"
-    lines = machine.ssh(command).stdout.splitlines()
-    return {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
 
 
 def _without_controllers(definition: str) -> str:

@@ -11,8 +11,7 @@ import pytest
 from tests import lab
 from tests.demo.story import INVENTORY, Story
 
-from .controller import Controller, Run
-from .test_intel_modules import told
+from .controller import Controller, Run, told
 
 pytestmark = pytest.mark.lab("intel")
 

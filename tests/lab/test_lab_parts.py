@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 
 from tests import lab
 from tests.lab import cache, cpio, debian, guest, platform_table
-from tests.lab.run import LabError, run
+from tests.lab.disk import Layout
+from tests.lab.image import INITRAMFS_TOOLS
+from tests.lab.qemu import Firmware, Qemu
+from tests.lab.run import LabError, require_tool, run
 from tests.lab.small.system import shipped_modules
 
 ONE_LINE = """\
@@ -74,6 +78,19 @@ def test_mirror_is_that_of_the_machines_own_release(
     (tmp_path / "os-release").write_text(identity)
     (tmp_path / "apt/sources.list.d/debian.sources").write_text(DEB822)
     assert debian.find_mirror(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("E: Failed to fetch http://mirror.invalid/pool/l/linux_1_s390x.deb  404  Not Found [IP: 192.0.2.1 80]", True),
+        ("E: Failed to fetch http://mirror.invalid/dists/x/Release  404  Not Found [IP: 192.0.2.1 80]", False),
+        ("E: Failed to fetch http://mirror.invalid/l_1_s390x.deb  Could not resolve 'mirror.invalid'", False),
+        ("E: Unable to locate package linux-image-nosuch", False),
+    ],
+)
+def test_mirror_without_packages_it_lists_is_told_from_other_failures(log: str, expected: bool) -> None:
+    assert debian.lacks_packages(f"Get:1 something\n{log}\nE: more\n") is expected
 
 
 def test_pci_list_of_a_guest_is_read_once_it_is_complete() -> None:
@@ -153,6 +170,50 @@ kernel/drivers/net/ethernet/intel/ice/ice.ko.xz:
     }
 
 
+def test_disk_with_one_partition_has_a_boot_record() -> None:
+    layout = Layout(100)
+    assert layout.table == "label: dos\nstart=2048, size=202752, type=83, bootable\n"
+    assert layout.fstab == "UUID=6b767000-6c61-4b00-8000-000000000001 / ext4 noatime,errors=remount-ro 0 1\n"
+    assert layout.root_start + layout.root_size == 100 * 1024**2
+    assert layout.root_number == 1
+
+
+def test_disk_with_an_efi_system_partition_leaves_room_for_the_second_partition_table(tmp_path: Path) -> None:
+    layout = Layout(100, esp=32)
+    assert layout.table == "label: gpt\nstart=2048, size=65536, type=uefi\nstart=67584, size=135168, type=linux\n"
+    assert layout.fstab.splitlines()[1] == "UUID=6B76-7000 /boot/efi vfat umask=0077 0 1"
+    assert layout.root_number == 2
+    # sfdisk itself finds nothing to mend in it.
+    disk = tmp_path / "disk"
+    with disk.open("wb") as stream:
+        stream.truncate(layout.mebibytes * 1024**2)
+    run([require_tool("sfdisk", "fdisk"), "--quiet", disk], stdin=layout.table, timeout=60)
+    shown = run([require_tool("sfdisk", "fdisk"), "--json", disk], timeout=60).stdout
+    esp, root = json.loads(shown)["partitiontable"]["partitions"]
+    assert esp["type"] == "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+    assert (root["start"] * 512, root["size"] * 512) == (layout.root_start, layout.root_size)
+
+
+def test_configuration_of_the_initramfs_is_written_as_it_stands(tmp_path: Path) -> None:
+    for hook in INITRAMFS_TOOLS.hooks:
+        run(["sh", "-c", hook.removeprefix("--essential-hook="), "exec", tmp_path], timeout=10)
+    for path, content in INITRAMFS_TOOLS.files:
+        assert (tmp_path / path).read_text() == content
+
+
+def test_firmware_with_variables_is_two_flash_drives_and_each_machine_writes_to_its_own_copy(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_bytes(b"empty")
+    template.chmod(0o444)
+    qemu = Qemu(("qemu",), (), "1", firmware=Firmware(tmp_path / "code", template))
+    qemu.copy_variables(tmp_path / "copy")
+    options = qemu.uefi(tmp_path / "copy")
+    assert f"if=pflash,unit=0,format=raw,readonly=on,file={tmp_path}/code" in options
+    assert f"if=pflash,unit=1,format=raw,file={tmp_path}/copy" in options
+    assert (tmp_path / "copy").stat().st_mode & 0o200
+    assert Qemu(("qemu",), (), "1", firmware=Firmware(tmp_path / "code")).uefi() == ("-bios", str(tmp_path / "code"))
+
+
 PAGE = f"before\n{platform_table._BEGIN}\n{platform_table._END}\nafter\n"
 RESULT: dict[str, Any] = {
     "state": "unsupported",
@@ -191,9 +252,9 @@ def test_page_without_the_markers_is_refused() -> None:
 
 
 def test_unknown_machines_and_snapshots_are_named() -> None:
-    with pytest.raises(LabError, match="there is no machine 'sparc'; there is: intel, amd"):
+    with pytest.raises(LabError, match="there is no machine 'sparc'; there is: intel, grub-efi"):
         lab.start("sparc")
     with pytest.raises(LabError, match="the machine 'amd' has no snapshots"):
         lab.start("amd", snapshot="fresh")
-    with pytest.raises(LabError, match="there is no snapshot 'old'; there is: fresh, iommu"):
+    with pytest.raises(LabError, match="there is no snapshot 'old' of 'intel'; there is: fresh, iommu"):
         lab.start("intel", snapshot="old")

@@ -38,7 +38,8 @@ class Expected:
     kvm: bool = True
 
 
-DEBIAN13, DEBIAN12 = r"6\.12\.\S+\+deb13-", r"6\.1\.0-\d+-"
+# Where the mirror lacks packages of Debian 13, the system is made from the next release.
+DEBIAN13, DEBIAN12 = r"(?:6\.12\.\S+\+deb13|\d+\.\d+\.\S+\+deb14)-", r"6\.1\.0-\d+-"
 ZPCI_UNITS = "s390-iommu.00000000 s390-iommu.00000001 s390-iommu.00abcdef"
 NO_GROUPS = tuple(ENDPOINTS)
 
@@ -64,7 +65,12 @@ EXPECTED = {
 }
 
 each_machine = pytest.mark.parametrize(
-    "expected", [pytest.param(EXPECTED.get(name), id=name, marks=pytest.mark.lab(name)) for name in MACHINES]
+    "expected",
+    [
+        pytest.param(EXPECTED.get(name), id=name, marks=pytest.mark.lab(name))
+        for name, machine in MACHINES.items()
+        if machine.disk is None and not machine.drives  # else its own tests say what it shows
+    ],
 )
 
 LOOK = """

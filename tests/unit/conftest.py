@@ -7,8 +7,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Tests share two slow cores with others on CI; how long one example takes says nothing about what it tests.
@@ -37,3 +39,21 @@ if not _is_importable():
     _link.symlink_to(ROOT)
     sys.path.insert(0, _links[0].name)
     importlib.invalidate_caches()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How often runs were killed by the harness of support/kill.py, and to what end."""
+    moments: Counter[str] = Counter()
+    bad = 0
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, value in report.user_properties:
+                    if name == "killed":  # COUNTED of support/kill.py, which cannot be imported from here
+                        moments[value[0]] += value[1]
+                        bad += value[2]
+    if moments:
+        terminalreporter.section("runs of kernel_parameters that were killed, or failed, at every moment in turn")
+        for kind, number in sorted(moments.items()):
+            terminalreporter.line(f"{kind}: {number} moments")
+        terminalreporter.line(f"together: {moments.total()} moments, {bad} bad outcomes")

@@ -36,6 +36,10 @@ class Seen:
         line = self.on_disk[0].command_line if self.on_disk else CommandLine()
         return Configuration(line, CommandLine(), self.on_disk)
 
+    def places(self, _key: str) -> dict[str, list[str]]:
+        """None: nothing is ever changed, and so there are no records."""
+        return {}
+
 
 class Bootc:
     """bootc on OSTree, without rpm-ostree; a :class:`~.loader.BootLoader`."""

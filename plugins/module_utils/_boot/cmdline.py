@@ -10,8 +10,8 @@ own parameters; what follows is for init).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
@@ -135,15 +135,15 @@ class Request:
         :raises PassthroughError: ``invalid_parameter`` and ``contradicting_parameters``, one problem for each
         """
         problems: list[Problem] = []
-        for field, texts in (("present", present), ("absent", absent)):
+        for option, texts in (("present", present), ("absent", absent)):
             for text in texts:
                 rule = broken_rule(text)
                 if rule:
                     problems.append(
                         Problem(
                             "invalid_parameter",
-                            f"{field}: {_shown(text)} is not a kernel parameter this module sets or removes: {rule}.",
-                            details={"field": field, "value": text},
+                            f"{option}: {_shown(text)} is not a kernel parameter this module sets or removes: {rule}.",
+                            details={"field": option, "value": text},
                         )
                     )
         if problems:
@@ -166,6 +166,10 @@ class Request:
         if problems:
             raise PassthroughError.of(problems)
         return request
+
+    def at(self, *_places: str) -> Request:
+        """What is wanted in a place of the settings; what an operator writes is wanted in each of them."""
+        return self
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -242,6 +246,35 @@ class Request:
                 kept += wanted
             result = kept
         return CommandLine(tuple(result), line.init_arguments)
+
+
+@dataclass(frozen=True)
+class Restoration(Request):
+    """A request for something of its own in each place of the settings, and for nothing in all others.
+
+    What a place is called is the boot loader's affair, see :class:`~.loader.BootLoader`.
+    """
+
+    places: Mapping[str, Request] = field(default_factory=dict)
+
+    @classmethod
+    def of_places(cls, texts: Mapping[str, Mapping[str, Sequence[str]]]) -> Restoration:
+        """What brings these spellings back: place -> key -> all parameters of that name, none for one that goes."""
+        places = {}
+        for place, wanted in texts.items():
+            present = tuple(Parameter.parse(text) for listed in wanted.values() for text in listed)
+            absent = tuple(Parameter(key, key) for key, listed in wanted.items() if not listed)
+            places[place] = Request(present, absent)
+        return cls(places=places)
+
+    def at(self, *places: str) -> Request:
+        """What is wanted in the first of these places that is known."""
+        return next((self.places[place] for place in places if place in self.places), Request())
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all names it is about, each once."""
+        return tuple(dict.fromkeys(key for wanted in self.places.values() for key in wanted.keys))
 
 
 def running(host: Host) -> CommandLine:

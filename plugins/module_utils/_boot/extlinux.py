@@ -68,6 +68,11 @@ class Settings:
     """The file that says so; empty when none does."""
 
     @property
+    def place(self) -> str:
+        """What says so, for records: the variable, whichever file it is in, or the file that takes its place."""
+        return KERNEL_SETTINGS if self.path == KERNEL_SETTINGS else VARIABLE
+
+    @property
     def normal(self) -> CommandLine:
         """The parameters of normal entries."""
         return CommandLine.parse(self.parameters)
@@ -97,6 +102,16 @@ class Seen:
             return Configuration(self.settings.normal, self.settings.rescue, entries)
         line = next((entry.command_line for entry in entries if entry.in_place), CommandLine())
         return Configuration(line, CommandLine(), entries)
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """Where the settings, or the labels nothing generates, have a name."""
+        found = {place: [p.text for p in line.named(key)] for place, line in self._lines().items()}
+        return {place: texts for place, texts in found.items() if texts}
+
+    def _lines(self) -> dict[str, CommandLine]:
+        if self.settings is None:
+            return {_place(label): label.command_line for label in self.labels}
+        return {self.settings.place: self.settings.normal}
 
     def entry(self, label: Label, line: CommandLine) -> Entry:
         """A label as an entry."""
@@ -207,8 +222,10 @@ class Extlinux:
                 f"Set the parameters in the settings of {generator}.",
                 found=[generator],
             )
-        names = frozenset(label.name for label in seen.labels if seen.is_ours(label))
-        text = extlinux_conf.with_request(seen.config.text, request, names)
+        names = dict.fromkeys(label.name for label in seen.labels if seen.is_ours(label))
+        text = seen.config.text
+        for name in names:
+            text = extlinux_conf.with_request(text, request.at(f"{CONFIG}:{name}"), frozenset((name,)))
         after = replace(seen, labels=tuple(extlinux_conf.labels(text)))
         for old, new in zip(seen.labels, after.labels):
             check_length(old.title, old.command_line, new.command_line)
@@ -220,11 +237,7 @@ class Extlinux:
                     seen.config,
                     replace(seen.config, content=text.encode("utf-8", "surrogateescape")),
                     description=f"change the kernel parameters in {CONFIG}, which nothing generates",
-                    records=_records(
-                        {f"{CONFIG}:{label.name}": label.command_line for label in seen.labels},
-                        {f"{CONFIG}:{label.name}": label.command_line for label in after.labels},
-                        request,
-                    ),
+                    records=_records(seen, after, request),
                 )
             )
         return plan
@@ -245,11 +258,7 @@ class Extlinux:
             entries = tuple(after.entry(label, lines[label.name]) for label in seen.labels)
             predicted = replace(predicted, entries=entries)
         plan = BootPlan(predicted=predicted)
-        records: Sequence[Record] | None = _records(
-            {settings.path or DEFAULTS: settings.normal if settings.path else CommandLine()},
-            {edited_settings.path or DEFAULTS: edited_settings.normal if edited_settings.path else CommandLine()},
-            request,
-        )
+        records: Sequence[Record] | None = _records(seen, after, request)
         for path, wanted in edited_settings.sources.items():
             observed = settings.sources.get(path, FileState(None))
             if wanted != observed:
@@ -316,6 +325,7 @@ class Extlinux:
 
     def _edited(self, settings: Settings, request: Request) -> Settings:
         """The settings with the request met, proved by a shell; the same object when it is met already."""
+        request = request.at(settings.place)
         if not request.unmet(settings.normal):
             return settings
         kept = _others(settings.normal, request)
@@ -503,14 +513,14 @@ def _content(state: FileState, text: str) -> FileState:
     return FileState(content) if state.content is None else replace(state, content=content)
 
 
-def _records(before: Mapping[str, CommandLine], after: Mapping[str, CommandLine], request: Request) -> list[Record]:
+def _place(label: Label) -> str:
+    return f"{CONFIG}:{label.name}"
+
+
+def _records(seen: Seen, after: Seen, request: Request) -> list[Record]:
     """One record for each name of the request that changes in a place."""
-    records = []
-    for key in request.keys:
-        places = [
-            {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items() if line.named(key)}
-            for lines in (before, after)
-        ]
-        if places[0] != places[1]:
-            records.append(Record(RECORD_KIND, key, places[0], places[1], restore={"bootloader": NAME}))
-    return records
+    return [
+        Record(RECORD_KIND, key, seen.places(key), after.places(key), restore={"bootloader": NAME})
+        for key in request.keys
+        if seen.places(key) != after.places(key)
+    ]

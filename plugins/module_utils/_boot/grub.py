@@ -33,7 +33,7 @@ from .._core.files import FileState
 from .._core.host import Host
 from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
-from .cmdline import CommandLine, Parameter, Request, running
+from .cmdline import CommandLine, Parameter, Request, Restoration, running
 from .efi import variable_evidence
 from .grub_layout import Layout, find_layout, read_config
 from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries, uses_boot_loader_specification
@@ -120,6 +120,10 @@ class Seen:
             recovery=self.settings.command_line(*RECOVERY_ENTRY),
             entries=tuple(_entry(entry, entry.command_line) for entry in self.boot_entries),
         )
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """The variables that have a name."""
+        return self.settings.places(key)
 
 
 class Grub:
@@ -283,7 +287,9 @@ class Grub:
             return settings
         edit = _SettingsEdit(settings)
         for key in unmet:
-            if request.is_met(key, settings.command_line(*NORMAL_ENTRY).named(key)):
+            if isinstance(request, Restoration):
+                edit.restore(key, request)
+            elif request.is_met(key, settings.command_line(*NORMAL_ENTRY).named(key)):
                 edit.remove_from_recovery(key, request)
             else:
                 edit.meet(key, request, EVERY if settings.command_line(EVERY).named(key) else home)
@@ -354,6 +360,9 @@ def without_device(path: str) -> str:
 
 def _unmet(settings: Settings, request: Request) -> tuple[str, ...]:
     """The keys for which normal entries will not have what is wanted, or recovery entries something that is not."""
+    if isinstance(request, Restoration):
+        found = {key for name in VARIABLES for key in request.at(name).unmet(settings.command_line(name))}
+        return tuple(key for key in request.keys if key in found)
     normal = request.unmet(settings.command_line(*NORMAL_ENTRY))
     recovery = request.contradicted(settings.command_line(*RECOVERY_ENTRY))
     return tuple(key for key in request.keys if key in normal or key in recovery)
@@ -397,6 +406,23 @@ class _SettingsEdit:
             if at != target and (wanted or request.is_unwanted(at[1].parameter)):
                 self._edit(at[0]).remove(at[1])
         self.remove_from_recovery(key, request)
+
+    def restore(self, key: str, request: Restoration) -> None:
+        """Edit so that each variable has what is wanted in it; which of them share an assignment, evaluation tells."""
+        for variable in VARIABLES:
+            unmet = request.at(variable).unmet(self._settings.command_line(variable))
+            if key not in unmet:
+                continue
+            wanted = " ".join(parameter.text for parameter in request.at(variable).wanted(key))
+            places = self._places(key, variable)
+            target = next((at for at in places if wanted and not self._found[at[0]][1].conditional), None)
+            if target is not None:
+                self._edit(target[0]).replace(target[1], wanted)
+            elif wanted:
+                self._add(variable, wanted)
+            for at in places:
+                if at != target:
+                    self._edit(at[0]).remove(at[1])
 
     def remove_from_recovery(self, key: str, request: Request) -> None:
         """Take away what only recovery entries have, and are not to have."""

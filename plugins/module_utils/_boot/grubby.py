@@ -23,7 +23,7 @@ writes grubenv in place; depending on its version it expands ``$tuned_params`` f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .._core import files
@@ -33,7 +33,7 @@ from .._core.host import Host
 from .._core.plan import RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import entries, grub, grub_environment, kernel_install
-from .cmdline import RUNNING_PATH, CommandLine, Parameter, Request, running
+from .cmdline import RUNNING_PATH, CommandLine, Parameter, Request, Restoration, running
 from .efi import variable_evidence
 from .grub_environment import ENVIRONMENT
 from .grub_layout import find_layout, read_config
@@ -137,8 +137,12 @@ class Seen:
         return Configuration(self.source, CommandLine(), tuple(found.as_entry() for found in self.found))
 
     def places(self, key: str) -> dict[str, list[str]]:
-        """Where the settings have a name, for records."""
-        lines = {}
+        """The settings and the entries that have a name."""
+        return {**_spelled({f.path: f.command_line for f in self.ours}, key), **self.settings_places(key)}
+
+    def settings_places(self, key: str) -> dict[str, list[str]]:
+        """The settings, and the rescue entry, which has its own, where they have a name."""
+        lines = {f.path: f.command_line for f in self.ours if f.is_rescue and not f.has_kernelopts}
         kernelopts = grub_environment.variables(self.environment).get(KERNELOPTS)
         if kernelopts is not None:
             lines[ENVIRONMENT] = CommandLine.parse(kernelopts)
@@ -309,18 +313,18 @@ class GrubWithEntries:
         environment = seen.environment
         is_read = seen.has_kernelopts or KERNELOPTS in grub_environment.variables(environment)
         kernelopts = variables.get(KERNELOPTS, "")
-        if is_read and request.unmet(CommandLine.parse(kernelopts)):
-            variables[KERNELOPTS] = edited(kernelopts, request)
+        if is_read and request.at(ENVIRONMENT).unmet(CommandLine.parse(kernelopts)):
+            variables[KERNELOPTS] = edited(kernelopts, request.at(ENVIRONMENT))
             environment = grub_environment.with_variable(seen.environment, KERNELOPTS, variables[KERNELOPTS])
         settings = seen.settings
         if settings.path == RUNNING_PATH and not seen.has_kernelopts:
             normal = [found for found in seen.ours if not found.is_rescue] or list(seen.ours)
-            stale = any(request.unmet(found.command_line) for found in normal)
-            if stale or request.unmet(settings.command_line("", "-")):
+            stale = any(_wanted(found, request).unmet(found.command_line) for found in normal)
+            if stale or request.at(kernel_install.SETTINGS).unmet(settings.command_line("", "-")):
                 current = self._current(normal)
                 settings = kernel_install.settings_of_entry(settings, _without_variables(current.options))
         if settings.path != RUNNING_PATH:
-            settings = settings.with_request(request)
+            settings = settings.with_request(request.at(kernel_install.SETTINGS))
         defaults = seen.defaults
         if defaults is not None:
             defaults = grub.Grub(self._host).edited(defaults, request, home=grub.EVERY)
@@ -491,21 +495,19 @@ def _compare(seen: Seen, request: Request) -> None:
 
 
 def _changed(found: Found, seen: Seen, request: Request) -> Found:
-    """An entry with what is wanted, as far as the settings do not give it that.
-
-    A rescue entry only loses what contradicts, and gets nothing new.
-    """
+    """An entry with what is wanted, as far as the settings do not give it that."""
     line = found.command_line
-    keys = request.contradicted(line) if found.is_rescue else request.unmet(line)
+    request = _wanted(found, request)
+    keys = request.unmet(line)
     if not keys:
         return found
-    wanted = _only(request, keys)
+    wanted = request.only(keys)
     if found.has_kernelopts:  # which has what is wanted; what else the entry says of these names is one too many
         from_settings = CommandLine.parse(seen.variables.get(KERNELOPTS, ""))
         if not wanted.unmet(from_settings):
             replaced = dict.fromkeys(parameter.key for parameter in wanted.present)
             wanted = Request((), (*map(Parameter.parse, replaced), *wanted.absent))
-    return _rewritten(found, found.state.text, seen, wanted, _only(request, keys))
+    return _rewritten(found, found.state.text, seen, wanted, request.only(keys))
 
 
 def _own_entry(found: Found, seen: Seen, request: Request) -> Found:
@@ -528,7 +530,7 @@ def _rewritten(found: Found, text: str, seen: Seen, edit: Request, wanted: Reque
     text = entries.with_request(text, edit, found.path) if edit.keys else text
     options = next((match.group(1).rstrip() for match in _OPTIONS.finditer(text)), "")
     line = _handed_over(options, seen.variables, found.path)
-    left = wanted.contradicted(line) if found.is_rescue else wanted.unmet(line)
+    left = wanted.unmet(line)
     variables = sorted({f"${name}" for name in _VARIABLE.findall(options)})
     shown = " ".join(parameter.text for key in left for parameter in line.named(key))
     if variables and shown:
@@ -558,12 +560,16 @@ def _without_variables(options: str) -> CommandLine:
     return replace(line, parameters=tuple(p for p in line.parameters if not p.text.startswith("$")))
 
 
-def _only(request: Request, keys: Iterable[str]) -> Request:
-    """The part of a request that is about these names."""
-    wanted = frozenset(keys)
-    return Request(
-        tuple(p for p in request.present if p.key in wanted), tuple(p for p in request.absent if p.key in wanted)
-    )
+def _wanted(found: Found, request: Request) -> Request:
+    """What is wanted of one entry: something of its own, or what is wanted where it has its parameters from.
+
+    A rescue entry only loses what contradicts, and gets nothing new.
+    """
+    source = ENVIRONMENT if found.has_kernelopts else "" if found.is_rescue else kernel_install.SETTINGS
+    wanted = request.at(found.path, source)
+    if not found.is_rescue or isinstance(request, Restoration):
+        return wanted
+    return wanted.only(wanted.contradicted(found.command_line))
 
 
 def _others(line: CommandLine, request: Request) -> list[str]:
@@ -575,14 +581,19 @@ def _with(seen: Seen, changed: Mapping[str, Found]) -> tuple[Found, ...]:
 
 
 def _records(seen: Seen, after: Seen, request: Request, kernels: str) -> list[Record]:
-    """Between two states: one record for each name that changes in the settings or, with one entry, in that entry."""
+    """Between two states: one record for each name that changes in the settings or in an entry of its own."""
     records = []
     for key in request.keys:
-        before, now = seen.places(key), after.places(key)
+        before, now = seen.settings_places(key), after.settings_places(key)
+        pairs = [(old, new) for old, new in zip(seen.found, after.found) if old.state != new.state]
         if kernels == DEFAULT_KERNEL:
-            pairs = [(old, new) for old, new in zip(seen.found, after.found) if old.state != new.state]
-            before = _spelled({old.path: old.command_line for old, _unused in pairs}, key)
-            now = _spelled({new.path: new.command_line for _unused, new in pairs}, key)
+            before, now = {}, {}
+        elif isinstance(request, Restoration):
+            pairs = [(old, new) for old, new in pairs if old.path in request.places]
+        else:
+            pairs = []
+        before.update(_spelled({old.path: old.command_line for old, _unused in pairs}, key))
+        now.update(_spelled({new.path: new.command_line for _unused, new in pairs}, key))
         if before != now:
             records.append(Record(RECORD_KIND, key, before, now, restore={"bootloader": NAME}))
     return records

@@ -76,6 +76,9 @@ class Observed(Protocol):
     def configuration(self) -> Configuration:
         """The configuration as it is now."""
 
+    def places(self, key: str) -> dict[str, list[str]]:
+        """Where parameters of a name stand in the settings, for records: place -> their spellings, in order."""
+
 
 Seen = TypeVar("Seen", bound=Observed)
 
@@ -116,8 +119,10 @@ class BootLoader(Candidate, Protocol[Seen]):
     * ``restore``: ``{"bootloader": name}``.
 
     To revert a record is to give each place exactly the parameters in ``before`` where it still has those in
-    ``after``, and to let the boot loader derive its entries again. Whole files are not recorded: other people and
-    packages edit them, too, and their changes must survive a revert.
+    ``after``, and to let the boot loader derive its entries again (:mod:`.revert`). Whole files are not recorded: other
+    people and packages edit them, too, and their changes must survive a revert. That is why ``plan`` asks the request
+    what is wanted in each place (:meth:`.cmdline.Request.at`), and why what it has seen tells what is there
+    (:meth:`Observed.places`).
     """
 
     def missing(self) -> list[str]:

@@ -147,6 +147,7 @@ class KernelLine:
         :raises PassthroughError: ``value_not_representable``
         """
         before = self.command_line
+        request = request.at(SETTINGS)
         if not request.unmet(before):
             return self
         text = edited(self.text, request, [(0, len(self.first))])

@@ -34,6 +34,7 @@ from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, ch
 
 NAME = "rpm-ostree"
 PROGRAM = "rpm-ostree"
+PLACE = "rpm-ostree kargs"
 # Staging checks out a whole system; looking has to start the daemon at most.
 TIMEOUT = 1200.0
 LOOK_TIMEOUT = 120.0
@@ -66,6 +67,10 @@ class Seen:
         else:
             found = (*(replace(e, generated=True) for e in self.on_disk[:1]), *self.on_disk[1:])
         return Configuration(self.kargs, CommandLine(), found)
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """The one place there is, when it has a name."""
+        return _places(self.kargs, key)
 
     def with_kargs(self, kargs: CommandLine) -> Seen:
         """The same with a staged deployment that has these parameters."""
@@ -113,7 +118,7 @@ class RpmOstree:
         """
         refuse_default_kernel(kernels, self.title, "parameters belong to a deployment, and the next one inherits them")
         ostree.refuse_own_parameter(request)
-        change = Change.of(request, seen.kargs)
+        change = Change.of(request.at(PLACE), seen.kargs)
         if change.is_empty:
             return BootPlan(predicted=seen.configuration)
         change.require_representable(seen.kargs)
@@ -311,4 +316,4 @@ def _busy(what: str) -> PassthroughError:
 
 def _places(kargs: CommandLine, key: str) -> dict[str, list[str]]:
     texts = [parameter.text for parameter in kargs.named(key)]
-    return {"rpm-ostree kargs": texts} if texts else {}
+    return {PLACE: texts} if texts else {}

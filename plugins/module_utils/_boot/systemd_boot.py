@@ -25,7 +25,7 @@ from .._core.host import Host
 from .._core.plan import Action, RemoveLeftovers, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, pe
-from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, Restoration, may_share_a_root, roots, running
 from .efi import loader_variable, variable_evidence
 from .kernel_install import SETTINGS, Names, Settings
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
@@ -63,6 +63,11 @@ class Found:
         return self.version == "0-rescue"
 
     @property
+    def is_on_its_own(self) -> bool:
+        """Whether its parameters are not those of the settings."""
+        return self.kind != MADE or self.is_rescue
+
+    @property
     def changeable(self) -> bool:
         """Whether it is of this system, so that it is to have what is wanted."""
         return self.kind != FOREIGN
@@ -91,6 +96,14 @@ class Seen:
         if not self.is_installed_to and self.settings.state.content is None:
             line = next((found.command_line for found in self.found if found.changeable), line)
         return Configuration(line, CommandLine(), tuple(found.as_entry() for found in self.found))
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """The settings, and the entries that are not made from them, that have a name."""
+        lines = {found.path: found.command_line for found in self.found if found.changeable and found.is_on_its_own}
+        if self.settings.path == SETTINGS:
+            lines[SETTINGS] = self.settings.command_line("", "-")
+        found = {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items()}
+        return {path: texts for path, texts in found.items() if texts}
 
     @property
     def is_installed_to(self) -> bool:
@@ -165,7 +178,7 @@ class SystemdBoot:
         stale = [found for found in changeable if _for(request, found).unmet(found.command_line)]
         base = self._base(seen, request, stale)
         is_read = base.path != RUNNING_PATH and (base.state.content is not None or seen.is_installed_to)
-        settings = base.with_request(request) if is_read else base
+        settings = base.with_request(request.at(SETTINGS)) if is_read else base
         changes = [(found, self._changed(found, settings, request, seen.names)) for found in stale]
         after = {found.path: line for found, (line, _state) in changes}
         for found in changeable:
@@ -256,7 +269,7 @@ class SystemdBoot:
         """
         settings = seen.settings
         made = [found for found in seen.found if found.kind == MADE and not found.is_rescue]
-        is_unmet = bool(stale or request.unmet(settings.command_line("", "-")))
+        is_unmet = bool(stale or request.at(SETTINGS).unmet(settings.command_line("", "-")))
         if settings.path == RUNNING_PATH and made and is_unmet:
             return kernel_install.settings_of_entry(settings, self._current(made).command_line)
         return settings
@@ -463,7 +476,10 @@ def _boot_directories(host: Host) -> list[str]:
 
 def _for(request: Request, found: Found) -> Request:
     """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    return request.only(request.contradicted(found.command_line)) if found.is_rescue else request
+    wanted = request.at(found.path if found.is_on_its_own else SETTINGS)
+    if not found.is_rescue or isinstance(request, Restoration):
+        return wanted
+    return wanted.only(wanted.contradicted(found.command_line))
 
 
 def _written(settings: Settings) -> Settings:
@@ -477,18 +493,10 @@ def _records(name: str, seen: Seen, predicted: Seen, request: Request) -> list[R
     """One record for each name that changes in the settings, or in entries that have no settings."""
     records = []
     for key in request.keys:
-        before, after = _places(seen, key), _places(predicted, key)
+        before, after = seen.places(key), predicted.places(key)
         if before != after:
             records.append(Record(RECORD_KIND, key, before, after, restore={"bootloader": name}))
     return records
-
-
-def _places(seen: Seen, key: str) -> dict[str, list[str]]:
-    lines = {found.path: found.command_line for found in seen.found if found.kind == BY_HAND}
-    if seen.settings.path == SETTINGS:
-        lines[SETTINGS] = seen.settings.command_line("", "-")
-    found = {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items()}
-    return {path: texts for path, texts in found.items() if texts}
 
 
 def _kernel_file(host: Host, found: Found) -> str | None:

@@ -12,8 +12,9 @@ zipl copies the parameters into the boot map, and the addresses of its blocks in
 installed does not change with the files, until zipl runs; it runs with ``--dry-run`` first, which checks everything,
 the length of the parameters for this kernel included, and writes no boot record.
 
-The kernel appends /sys/firmware/ipl/parm, which the operator of the machine may give at IPL, to what zipl handed over;
-where it begins with ``=``, it replaces all of it. ``reboot_required`` goes by /proc/cmdline, the outcome.
+The kernel appends what the operator of the machine gave at IPL (/sys/firmware/ipl/parm for CCW devices under z/VM,
+/sys/firmware/ipl/scp_data for the others) to what zipl handed over; where it begins with ``=``, it replaces all of it
+(append_ipl_block_parm() in arch/s390/boot/ipl_parm.c). ``reboot_required`` goes by /proc/cmdline, the outcome.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .._core.host import Host
 from .._core.plan import RemoveLeftovers, RunCommand, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, zipl_conf
-from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, Restoration, may_share_a_root, roots, running
 from .loader import (
     ALL_KERNELS,
     DEFAULT_KERNEL,
@@ -81,8 +82,13 @@ class Found:
 
     @property
     def place(self) -> str:
-        """Where its parameters are, for records."""
+        """Where its own parameters are."""
         return self.path if self.is_entry else f"{self.path}:{self.name}"
+
+    @property
+    def source(self) -> str:
+        """Where it has its parameters from, for records."""
+        return kernel_install.SETTINGS if self.is_made and not self.is_rescue else self.place
 
     def as_entry(self) -> Entry:
         """What it is to the rest of this collection."""
@@ -102,6 +108,8 @@ class Seen:
     """For the entries kernel-install is going to make; None where it makes none."""
     is_stale: bool
     """Whether one of the files is newer than the boot map."""
+    boot_map: str
+    """What zipl writes, beside the boot record."""
     leftovers: tuple[str, ...] = ()
 
     @property
@@ -119,8 +127,7 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """Where parameters of a name stand, for records."""
-        # Entries that kernel-install made have them from its file.
-        lines = {f.place: f.command_line for f in self.found if f.is_ours and not f.is_made}
+        lines = {f.place: f.command_line for f in self.found if f.is_ours and f.source == f.place}
         if self.settings is not None and self.settings.path == kernel_install.SETTINGS:
             lines[kernel_install.SETTINGS] = self.settings.command_line("", "-")
         return {place: [p.text for p in line.named(key)] for place, line in lines.items() if line.named(key)}
@@ -187,11 +194,12 @@ class Zipl:
             found = tuple(item for item in found if item.name in names)
         is_made = any(item.is_made for item in found)
         settings = replace(kernel_install.settings(self._host), has_comments=False) if is_made else None
-        written = self._host.modified(f"{target.rstrip('/')}/{BOOT_MAP}")
+        boot_map = f"{target.rstrip('/')}/{BOOT_MAP}"
+        written = self._host.modified(boot_map)
         is_stale = written is None or any((self._host.modified(path) or 0) > written for path in sources)
         paths = [*sources, *([kernel_install.SETTINGS] if is_made else [])]
         leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
-        return Seen(config, sources, found, default, settings, is_stale, leftovers)
+        return Seen(config, sources, found, default, settings, is_stale, boot_map, leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
         """Change the sections and entries where they are not as wanted, and have zipl install them.
@@ -216,9 +224,11 @@ class Zipl:
                     path=old.path,
                 )
             check_length(old.name, old.command_line, new.command_line, most=MAX_LENGTH)
+            if old in chosen and (stale or seen.is_stale):
+                _refuse_what_is_not_ascii(new)
         base = self._base(seen, stale, request)
         if base is not None and base.path != RUNNING_PATH:
-            after = replace(after, settings=base.with_request(request))
+            after = replace(after, settings=base.with_request(request.at(kernel_install.SETTINGS)))
         before = replace(seen, settings=base)  # a file that is made counts as what it is made of
         records = [
             Record(RECORD_KIND, key, before.places(key), after.places(key), restore={"bootloader": NAME})
@@ -238,10 +248,11 @@ class Zipl:
                 description = f"change the kernel parameters in {path}"
                 plan.add(WriteFile(path, seen.sources[path], state, description=description, records=records))
                 records = []
-        files.require_writable(self._host, [action.target for action in plan.actions])
-        if stale or seen.is_stale:
-            plan.add(InstallBootRecord(seen, after))
         written = {action.target for action in plan.actions}
+        is_due = bool(stale) or seen.is_stale
+        files.require_writable(self._host, [*sorted(written), *([seen.boot_map] if is_due else [])])
+        if is_due:
+            plan.add(InstallBootRecord(seen, after))
         plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
         return plan
 
@@ -324,12 +335,15 @@ class Zipl:
         in_config = [found.name for found in stale if found.path == seen.config]
         texts = {found.path: seen.sources[found.path].text for found in stale}
         if in_config:
-            texts[seen.config] = zipl_conf.with_request(texts[seen.config], request, in_config)
+            for name in in_config:
+                wanted = request.at(f"{seen.config}:{name}")
+                texts[seen.config] = zipl_conf.with_request(texts[seen.config], wanted, [name])
         for found in stale:
             if found.is_entry:
                 texts[found.path] = entries.with_request(texts[found.path], _for(request, found), found.path)
             elif found.path != seen.config:
-                texts[found.path] = edited(texts[found.path], request)  # a second time it changes nothing
+                # A second time it changes nothing.
+                texts[found.path] = edited(texts[found.path], request.at(found.place))
         for path, text in texts.items():
             sources[path] = replace(seen.sources[path], content=text.encode("utf-8", "surrogateescape"))
         return sources
@@ -341,7 +355,7 @@ class Zipl:
         if settings is None or settings.path != RUNNING_PATH:
             return settings
         made = [found for found in seen.found if found.is_made and not found.is_rescue]
-        if not made or not (stale or request.unmet(settings.command_line("", "-"))):
+        if not made or not (stale or request.at(kernel_install.SETTINGS).unmet(settings.command_line("", "-"))):
             return settings
         default = seen.default_entry
         current = default if default in made and default is not None else made[-1]
@@ -367,6 +381,27 @@ class InstallBootRecord(RunCommand):
         super().apply(host)
 
 
+def _refuse_what_is_not_ascii(found: Found) -> None:
+    """Fail for what the kernel would take for EBCDIC: a single byte above 0x7f, and it converts the whole line.
+
+    See setup_boot_command_line() in arch/s390/boot/ipl_parm.c. Such a line has no root= any more, and nothing boots.
+
+    :raises PassthroughError: ``value_not_representable``
+    """
+    foreign = [parameter.text for parameter in found.command_line.parameters if not parameter.text.isascii()]
+    if foreign or not str(found.command_line).isascii():
+        raise PassthroughError(
+            "value_not_representable",
+            f"The parameters of {found.name!r} would have {' '.join(foreign) or 'arguments for init'}, which is not "
+            "ASCII: the kernel on IBM Z would take all of them for EBCDIC, and not find its root file system.",
+            "Write them in ASCII only.",
+            path=found.path,
+        )
+
+
 def _for(request: Request, found: Found) -> Request:
     """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    return request.only(request.contradicted(found.command_line)) if found.is_rescue else request
+    wanted = request.at(found.source)
+    if not found.is_rescue or isinstance(request, Restoration):
+        return wanted
+    return wanted.only(wanted.contradicted(found.command_line))

@@ -36,6 +36,12 @@ class FileState:
         """The content as text, empty when there is no file; undecodable bytes are kept as surrogates."""
         return (self.content or b"").decode("utf-8", "surrogateescape")
 
+    def is_like(self, other: FileState) -> bool:
+        """Whether two files are alike in what matters to those who read them; who owns them does not."""
+        if self.content is None or other.content is None:
+            return self.content is other.content
+        return (self.content, self.mode) == (other.content, other.mode)
+
     def fingerprint(self) -> dict[str, Any] | None:
         """What identifies this state (SHA-256 of the content, mode, owner), or None for an absent file."""
         if self.content is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import select
 import shutil
@@ -265,6 +266,39 @@ class Host:
         finally:
             os.close(descriptor)
 
+    def attributes_in_time(self, paths: Sequence[str], timeout: float = 10.0) -> dict[str, str | None]:
+        """Like :meth:`attribute`, of several at once, in a child process with a time limit in seconds for each.
+
+        It is for attributes that the kernel shows only under the device's lock: a driver that hangs holds that lock,
+        and whoever reads such an attribute then waits where no signal reaches it.
+
+        :raises PassthroughError: ``attribute_read_timeout`` with ``reboot_required`` and the first ``path`` that was
+            not answered; ``file_unreadable``
+        """
+        inherited = _open_descriptors()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _read_and_exit(self, paths, writer, [*inherited, reader])
+        os.close(writer)
+        lines = _lines_of(child, reader, len(paths), timeout)
+        if len(lines) < len(paths):
+            path = paths[len(lines)]
+            raise PassthroughError(
+                "attribute_read_timeout",
+                f"The kernel did not show {path} within {timeout:g} s.",
+                "The device's driver hangs in the kernel; look at dmesg, end what uses the device, or reboot the host.",
+                path=path,
+                reboot_required=True,
+            )
+        found: dict[str, str | None] = {}
+        for path, line in zip(paths, lines):
+            answer = json.loads(line)
+            if isinstance(answer, list):
+                raise PassthroughError("file_unreadable", answer[0], path=path)
+            found[path] = answer
+        return found
+
     # -- writing kernel attributes -----------------------------------------------------------------------
 
     def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
@@ -417,6 +451,45 @@ def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int])
             os.write(answer, code.to_bytes(2, "big"))
     finally:
         os._exit(0)
+
+
+def _read_and_exit(host: Host, paths: Iterable[str], answer: int, foreign: Iterable[int]) -> NoReturn:
+    """In a forked child: send each attribute as one line of JSON to ``answer``, an error as a list, and end."""
+    try:
+        for descriptor in foreign:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        for path in paths:
+            value: str | list[str] | None
+            try:
+                value = host.attribute(path)
+            except PassthroughError as error:
+                value = [str(error)]
+            line = json.dumps(value).encode() + b"\n"
+            while line:
+                line = line[os.write(answer, line) :]
+    finally:
+        os._exit(0)
+
+
+def _lines_of(child: int, reader: int, number: int, timeout: float) -> list[bytes]:
+    """The lines a child sends, fewer than ``number`` when the next does not come in time; closes ``reader``."""
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    data, ended = b"", False
+    try:
+        while not ended and poller.poll(min(timeout * 1000, _MAX_POLL)):
+            piece = os.read(reader, _LONG)
+            data += piece
+            ended = not piece
+    finally:
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+            ended = bool(poller.poll(1000))
+        os.close(reader)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0 if ended else os.WNOHANG)
+    return data.split(b"\n")[:-1]
 
 
 def _answer_of(child: int, reader: int, timeout: float) -> int | None:

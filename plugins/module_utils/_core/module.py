@@ -50,24 +50,34 @@ def require_python(module: AnsibleModule, imports: str, packages: str) -> None:
     :param imports: comma-separated Python module names
     :param packages: what a person has to install, in words
     """
-    missing = []
-    for name in imports.split(","):
-        try:
-            __import__(name.strip())
-        except ImportError:
-            missing.append(name.strip())
+    missing = prefer_python(imports)
     if not missing:
         return
-    if not has_respawned():
-        interpreter = probe_interpreters_for_module(list(SYSTEM_INTERPRETERS), imports)
-        if interpreter:
-            respawn_module(interpreter)
     module.fail_json(
         msg=f"The Python module{'s' if len(missing) > 1 else ''} {' and '.join(missing)} cannot be imported by "
         f"{sys.executable} nor by any of {', '.join(SYSTEM_INTERPRETERS)}. Install {packages} on this host.",
         code="python_module_missing",
         missing=missing,
     )
+
+
+def prefer_python(imports: str) -> list[str]:
+    """Go on under a Python of the system that can import all of ``imports``, or under this one when none can.
+
+    :param imports: comma-separated Python module names
+    :returns: those that cannot be imported here
+    """
+    missing = []
+    for name in imports.split(","):
+        try:
+            __import__(name.strip())
+        except ImportError:
+            missing.append(name.strip())
+    if missing and not has_respawned():
+        interpreter = probe_interpreters_for_module(list(SYSTEM_INTERPRETERS), imports)
+        if interpreter:
+            respawn_module(interpreter)
+    return missing
 
 
 def _require_root(name: str) -> None:

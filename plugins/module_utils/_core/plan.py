@@ -55,6 +55,10 @@ class Action(ABC):
         """
         return ()
 
+    def forgets(self) -> Sequence[tuple[str, str]]:
+        """Kind and key of the records that are dropped with this step, before it is applied."""
+        return ()
+
     def diff(self) -> dict[str, str]:
         """What Ansible shows for this step with ``--diff``."""
         return {
@@ -84,6 +88,9 @@ class Plan:
     """Actions in the order in which they are applied. An empty plan means that everything is as wanted."""
 
     actions: list[Action] = field(default_factory=list)
+    returned: list[tuple[str, str]] = field(default_factory=list)
+    """Kind and key of what the plan gives back: when all is done, nothing of ours is left in it, and its record goes,
+    whatever somebody else has made of it meanwhile."""
 
     def add(self, action: Action) -> None:
         """Append one action."""
@@ -198,6 +205,28 @@ class RemoveLeftovers(Action):
 
     def undo(self, host: Host) -> None:
         """Nothing: it was of no use to anybody."""
+
+
+class Forget(Action):
+    """Drop records that say nothing true any more: a thing is gone, or somebody else took it back."""
+
+    before = "remembered"
+    after = None
+
+    def __init__(self, target: str, names: Iterable[tuple[str, str]], why: str) -> None:
+        """:param names: kind and key of the records"""
+        self.description = f"forget what {target} had: {why}"
+        self.target = target
+        self._names = tuple(names)
+
+    def apply(self, host: Host) -> None:
+        """Nothing: the runner drops the records."""
+
+    def undo(self, host: Host) -> None:
+        """Nothing: the runner puts them back."""
+
+    def forgets(self) -> Sequence[tuple[str, str]]:
+        return self._names
 
 
 class RunCommand(Action):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -63,7 +63,7 @@ def execute(
             "actions": plan.as_result(),
             "diff": plan.diff(),
         }
-        if plan.changed:
+        if plan.changed or plan.returned:
             store = StateStore(host)  # in check mode too: one that cannot be read would stop the run
             if not check_mode:
                 _apply(host, procedure, plan, store, module)
@@ -78,23 +78,26 @@ def _apply(host: Host, procedure: Procedure[Any], plan: Plan, store: StateStore,
         try:
             for current in plan.actions:
                 _stop_when(received)
+                for kind, key in current.forgets():
+                    noted.append(_Noted(current, (kind, key), store.forget(kind, key)))
                 for record in current.records():
                     stamped = replace(record, module=module, time=host.now())
-                    noted.append(_Noted(current, stamped, store.note(stamped)))
+                    noted.append(_Noted(current, (record.kind, record.key), store.note(stamped)))
                 current.apply(host)
                 applied.append(current)
             current = None
             _stop_when(received)
-            leftover = procedure.plan(procedure.observe())
-            if leftover.changed:
+            # Records are complete after this only, so which of them are to be forgotten shows in the next run.
+            leftover = [action for action in procedure.plan(procedure.observe()).actions if not action.forgets()]
+            if leftover:
                 raise PassthroughError(
                     "not_converged",
                     "The changes were made, but the host does not show them: "
-                    + "; ".join(action.description for action in leftover.actions)
+                    + "; ".join(action.description for action in leftover)
                     + " would still be needed.",
                     "Something else on the host (a service, another tool) sets it back; find it before you try again.",
                 )
-            store.settle(record for action in applied for record in action.records())
+            store.settle((record for action in applied for record in action.records()), plan.returned)
         except BaseException as error:
             if current is not None and current.partial:
                 applied.append(current)
@@ -115,8 +118,10 @@ def _apply(host: Host, procedure: Procedure[Any], plan: Plan, store: StateStore,
 
 @dataclass(frozen=True)
 class _Noted:
+    """What the store held under a name before an action noted or forgot it."""
+
     action: Action
-    record: Record
+    name: tuple[str, str]
     earlier: Record | None
 
 
@@ -162,7 +167,7 @@ def _roll_back(host: Host, applied: list[Action]) -> tuple[list[str], list[tuple
             action.undo(host)
             undone.append(action.description)
         except Exception as error:
-            failures.append((action, _not_undone(action, f"Could not undo {action.description!r}: {error}")))
+            failures.append((action, _not_undone(action, f"Could not undo {action.description!r}: {error}", error)))
     return undone, failures
 
 
@@ -171,23 +176,27 @@ def _put_records_back(store: StateStore, noted: list[_Noted], stuck: list[Action
     failures: list[tuple[Action, Problem]] = []
     kept: set[tuple[str, str]] = set()
     for entry in reversed(noted):
-        name = (entry.record.kind, entry.record.key)
         if any(entry.action is action for action in stuck):
-            kept.add(name)
-        if name in kept:
+            kept.add(entry.name)
+        if entry.name in kept:
             continue
         try:
-            store.put_back(*name, entry.earlier)
+            store.put_back(*entry.name, entry.earlier)
         except Exception as error:
             text = f"The record of {entry.action.description!r} could not be removed, though it was undone: {error}"
-            failures.append((entry.action, _not_undone(entry.action, text)))
+            failures.append((entry.action, _not_undone(entry.action, text, error)))
     return failures
 
 
-def _not_undone(action: Action, text: str) -> Problem:
-    return Problem(
-        "not_undone", text, details={"target": action.target, "before": action.before, "after": action.after}
-    )
+def _not_undone(action: Action, text: str, error: Exception) -> Problem:
+    details = {"target": action.target, "before": action.before, "after": action.after}
+    if isinstance(error, PassthroughError) and _asks_for_reboot(error.problems):
+        details["reboot_required"] = True
+    return Problem("not_undone", text, details=details)
+
+
+def _asks_for_reboot(problems: Iterable[Problem]) -> bool:
+    return any(problem.details.get("reboot_required") for problem in problems)
 
 
 def _explain(
@@ -208,4 +217,6 @@ def _explain(
         "undone": undone,
         "not_undone": [problem.as_result() for problem in not_undone],
     }
+    if _asks_for_reboot(explained.problems):  # whichever of them it is that hangs
+        explained.extra["reboot_required"] = True
     return explained

@@ -119,19 +119,27 @@ class StateStore:
         return earlier
 
     def put_back(self, kind: str, key: str, earlier: Record | None) -> None:
-        """Undo :meth:`note`, after its change was undone."""
+        """Undo :meth:`note`, after its change was undone, or :meth:`forget`."""
         records = {name: record for name, record in self._records.items() if name != (kind, key)}
         if earlier is not None:
             records[(kind, key)] = earlier
         self._save(records)
 
-    def settle(self, complete: Iterable[Record] = ()) -> None:
+    def forget(self, kind: str, key: str) -> Record | None:
+        """Drop a record that says nothing true any more; return it, for :meth:`put_back`."""
+        earlier = self._records.get((kind, key))
+        if earlier is not None:
+            self.put_back(kind, key, None)
+        return earlier
+
+    def settle(self, complete: Iterable[Record] = (), returned: Iterable[tuple[str, str]] = ()) -> None:
         """All changes noted here are complete: drop the records of things that are again as they were before ours.
 
         Where an earlier run was killed, its record stays as it is: nobody knows yet how far it came.
 
         :param complete: the records as the actions give them now: their ``after`` is what was really left, where that
             could not be known before (libvirt chooses a guest address)
+        :param returned: kind and key of what was given back, whose records go in any case
         """
         left = {(record.kind, record.key): record.after for record in complete}
         records = dict(self._records)
@@ -140,6 +148,8 @@ class StateStore:
             records[name] = record
             if record.before == record.after and not record.diverged:
                 del records[name]
+        for name in returned:
+            records.pop(name, None)
         if records != self._records:
             self._save(records)
 

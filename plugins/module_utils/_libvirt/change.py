@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One PCI hostdev of a domain's definition added, taken out, or replaced.
+"""One PCI device of the host added to a domain, taken out, or replaced.
 
 libvirt offers two ways. To read the definition, edit it and define it again loses whatever somebody else changed in
 between. ``virDomainAttachDeviceFlags`` and ``virDomainDetachDeviceFlags`` with ``VIR_DOMAIN_AFFECT_CONFIG`` change
@@ -8,7 +8,8 @@ one device in one step and nothing else, so they are used here, and secrets in t
 
 What they lack is ``VIR_DOMAIN_DEFINE_VALIDATE``: they drop what they do not know without a word. So the element is
 checked against the host's own schema beforehand (:mod:`.schema`), and read back and compared by meaning afterwards.
-A hostdev cannot be updated (``qemuDomainUpdateDeviceConfig`` knows none): one that changes is detached and attached.
+A guest that runs is changed in the same way, with ``VIR_DOMAIN_AFFECT_LIVE``. A hostdev cannot be updated
+(``qemuDomainUpdateDeviceConfig`` knows none): one that changes is detached and attached.
 
 libvirt adds PCI controllers to a guest that has no free port; an undo takes them away again, unless they are in use.
 """
@@ -24,19 +25,27 @@ from .._core.host import Host
 from .._core.plan import Action
 from .._core.state import Record
 from .._pci.address import PciAddress
-from .connection import Domain
-from .definition import Definition, PciHostdev, element_text, parse_xml
+from .definition import PciHostdev, element_text, parse_xml
 from .element import bindings
-from .hostdev import Hostdev, emit, option_of
+from .hostdev import USER_ALIAS_PREFIX, Hostdev, emit, option_of
+from .place import Place
 
 RECORD_KIND = "domain_hostdev"
 
 
 def hostdev_text(wanted: Hostdev, present: PciHostdev | None) -> str:
     """The element for ``wanted``: ``present`` changed accordingly, or a new one."""
-    element = parse_xml("<hostdev/>") if present is None else copy.deepcopy(present.element)
+    if present is None or present.value.kind != wanted.kind:
+        element = parse_xml(f"<{wanted.kind}/>")
+    else:
+        element = copy.deepcopy(present.element)
     emit(wanted, element)
     return element_text(element)
+
+
+def records_of(key: str, before: str | None, after: str | None) -> Sequence[Record]:
+    """What is remembered of a changed hostdev; the elements themselves, which have no secrets."""
+    return (Record(RECORD_KIND, key, before, after),)
 
 
 class HostdevChange(Action):
@@ -44,30 +53,31 @@ class HostdevChange(Action):
 
     def __init__(
         self,
-        domain: Domain,
-        uri: str,
+        place: Place,
+        key: str | None,
         source: PciAddress,
         before: str | None,
         after: str | None,
         wanted: Hostdev | None,
     ) -> None:
-        """:param before: as it was observed; when it is different by the time it is changed, it is left alone
+        """:param key: the key of the record; None when nothing is remembered (of a guest that runs)
+        :param before: as it was observed; when it is different by the time it is changed, it is left alone
         :param wanted: what ``after`` says; None exactly when that is None
         """
         self.before = before
         self.after = after
-        self._name = domain.name
+        name = place.name
         if before is None:
-            self.description = f"add {source} to the domain {self._name}"
+            self.description = f"{'plug' if place.live else 'add'} {source} {'into' if place.live else 'to'} {name}"
         elif after is None:
-            self.description = f"remove {source} from the domain {self._name}"
+            self.description = f"{'unplug' if place.live else 'remove'} {source} from {name}"
         else:
-            self.description = f"change {source} in the domain {self._name}"
-        self.target = f"domain {self._name}, hostdev {source}"
-        self._domain = domain
+            self.description = f"change {source} in {name}"
+        self.target = f"{name.partition('the ')[2]}, hostdev {source}"
+        self._place = place
         self._source = source
         self._wanted = wanted
-        self._key = f"{uri} {domain.uuid} {source}"
+        self._key = key
         self._left = self.after
         self._grown: set[int] = set()
 
@@ -76,7 +86,7 @@ class HostdevChange(Action):
         if _essence(there) != _essence(self.before):
             raise self._changed_meanwhile("while this module was planning")
         if there is not None:
-            self._domain.detach(there)
+            self._place.detach(there)
         if self.after is None or self._wanted is None:
             return
         try:
@@ -99,29 +109,26 @@ class HostdevChange(Action):
         self._restore()
 
     def records(self) -> Sequence[Record]:
-        return (Record(RECORD_KIND, self._key, self.before, self._left),)
+        return () if self._key is None else records_of(self._key, self.before, self._left)
 
     # -- parts ------------------------------------------------------------------------------------------
 
-    def _definition(self) -> Definition:
-        return Definition(self._domain.config_xml())
-
     def _look(self) -> str | None:
         """The element as it stands in the definition now."""
-        found = self._definition().hostdev(self._source)
+        found = self._place.definition().hostdev(self._source)
         return None if found is None else found.text
 
     def _attach(self, text: str) -> None:
-        before = set(self._definition().pci_controllers)
-        self._domain.attach(text)
-        self._grown |= set(self._definition().pci_controllers) - before
+        before = set(self._place.definition().pci_controllers)
+        self._place.attach(text)
+        self._grown |= set(self._place.definition().pci_controllers) - before
 
     def _verify(self, wanted: Hostdev) -> None:
         """What libvirt wrote down has to mean what was asked for.
 
         :raises PassthroughError: ``libvirt_changed_setting``
         """
-        found = self._definition().hostdev(self._source)
+        found = self._place.definition().hostdev(self._source)
         problems = []
         for name, binding in bindings(wanted):
             asked = getattr(wanted, name)
@@ -146,43 +153,46 @@ class HostdevChange(Action):
         """
         there = self._look()
         if there is not None:
-            self._domain.detach(there)
+            self._place.detach(there)
         if self.before is not None:
-            self._domain.attach(self.before)
+            self._place.attach(self.before)
             there = self._look()
             if _essence(there) != _essence(self.before):
                 raise PassthroughError(
                     "hostdev_not_restored",
-                    f"The hostdev of {self._source} in the domain {self._name} is back, but it is\n{there}\n"
+                    f"The hostdev of {self._source} in {self._place.name} is back, but it is\n{there}\n"
                     f"and was\n{self.before}",
                     "Compare the two, and correct it with virsh edit.",
                     device=str(self._source),
-                    domain=self._name,
+                    domain=self._place.name,
                 )
         for index in sorted(self._grown, reverse=True):
-            definition = self._definition()
+            definition = self._place.definition()
             text = definition.pci_controller_text(index)
             if text is not None and index not in definition.used_buses:
-                self._domain.detach(text)
+                self._place.detach(text)
         self._grown.clear()
 
     def _changed_meanwhile(self, when: str) -> PassthroughError:
         return PassthroughError(
             "domain_changed_meanwhile",
-            f"The hostdev of {self._source} in the domain {self._name} was changed by somebody else {when}; "
+            f"The hostdev of {self._source} in {self._place.name} was changed by somebody else {when}; "
             "it was left alone.",
             "Run the module again when the other change is complete.",
             device=str(self._source),
-            domain=self._name,
+            domain=self._place.name,
         )
 
 
 def _essence(text: str | None) -> str | None:
-    """The element without ``multifunction``, which libvirt sets by itself when another function comes into the slot
-    (``virDomainPCIAddressSetAllMulti``)."""
+    """The element without what libvirt sets by itself: ``multifunction``, when another function comes into the slot
+    (``virDomainPCIAddressSetAllMulti``), and in what runs an alias that no user gave."""
     if text is None:
         return None
     element = parse_xml(text)
+    for alias in element.findall("alias"):
+        if not alias.get("name", "").startswith(USER_ALIAS_PREFIX):
+            element.remove(alias)
     for address in element.iterfind("address"):
         address.attrib.pop("multifunction", None)
     return element_text(element)

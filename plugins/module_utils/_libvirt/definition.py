@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 from .._core.errors import PassthroughError
 from .._pci.address import PciAddress
 from .element import Address, libvirt_number
-from .hostdev import Hostdev, parse
+from .hostdev import INTERFACE, Hostdev, is_hostdev, parse, read_mac
 
 with contextlib.suppress(ImportError):  # the module makes sure of lxml before it comes here
     from lxml import etree
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _GUEST_ADDRESS = Address("address", None, kind="pci")
-_SOURCE_ADDRESS = Address("source/address", None)
+
+# virParseScaledValue: a unit of three letters, or none, is binary; one with B is decimal.
+_UNITS = {
+    **{f"{letter}iB".lower(): 1024**power for power, letter in enumerate("KMGTPE", 1)},
+    **{letter.lower(): 1024**power for power, letter in enumerate("KMGTPE", 1)},
+    **{f"{letter}B".lower(): 1000**power for power, letter in enumerate("KMGTPE", 1)},
+    "b": 1,
+    "bytes": 1,
+}
 
 
 def parse_xml(text: str) -> _Element:
@@ -32,7 +40,12 @@ def parse_xml(text: str) -> _Element:
     :raises PassthroughError: ``domain_xml_invalid``
     """
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
+        encoding="utf-8",  # which the text is now, whatever its declaration says it was
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
     )
     try:
         root = etree.fromstring(text.encode(), parser)
@@ -51,6 +64,15 @@ def parse_xml(text: str) -> _Element:
 
 def element_text(element: _Element) -> str:
     """An element on its own, indented for a person; equal for elements that differ in white space and quotes only."""
+    return etree.tostring(_neat(element), encoding="unicode")
+
+
+def ascii_text(element: _Element) -> str:
+    """As :func:`element_text`, with a reference for each character that is not in ASCII."""
+    return bytes(etree.tostring(_neat(element), encoding="us-ascii")).decode("ascii")
+
+
+def _neat(element: _Element) -> _Element:
     own = copy.deepcopy(element)
     own.tail = None
     for one in own.iter():
@@ -58,12 +80,28 @@ def element_text(element: _Element) -> str:
             one.text = None
         one.tail = None if not (one.tail or "").strip() else one.tail
     etree.indent(own)
-    return etree.tostring(own, encoding="unicode")
+    return own
+
+
+def c14n(root: _Element) -> bytes:
+    """A document in the one form in which documents of the same meaning are equal; white space is left out.
+
+    Where elements stand in ``<devices>`` counts.
+    """
+    own = copy.deepcopy(root)
+    for one in own.iter():
+        if len(one) and not (one.text or "").strip():
+            one.text = None
+        one.tail = None if not (one.tail or "").strip() else one.tail
+    devices = own.find("devices")
+    if devices is not None and not len(devices) and not (devices.text or "").strip():
+        own.remove(devices)
+    return bytes(etree.tostring(own, method="c14n"))
 
 
 @dataclass(frozen=True)
 class PciHostdev:
-    """One ``<hostdev>`` of a PCI device in a definition: the element, its text on its own, and what it says."""
+    """One PCI device of the host in a definition: the element, its text on its own, and what it says."""
 
     element: _Element
     text: str
@@ -87,16 +125,22 @@ class Occupant:
     acpi_index: Optional[int] = None
     zpci_uid: Optional[int] = None
     zpci_fid: Optional[int] = None
+    mac: Optional[str] = None
+    backs_up: bool = False
+    """Whether it is the interface that stays when the device it is teamed with is taken away."""
 
 
 class Definition:
     """What an XML document says of a domain. Looked at, never changed."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, pooled: frozenset[str] = frozenset()) -> None:
         """Parse the document.
 
+        :param pooled: the MAC addresses of interfaces that are not hostdevs of their own, although they look like one:
+            what runs shows an interface of a network as what it was given (``virDomainActualNetDefContentsFormat``)
         :raises PassthroughError: ``domain_xml_invalid``
         """
+        self._pooled = pooled
         self.root = parse_xml(text)
         if self.root.tag != "domain":
             raise PassthroughError(
@@ -110,52 +154,89 @@ class Definition:
         return "" if kind is None else kind.get("arch", "")
 
     @property
+    def machine(self) -> str:
+        """The guest's machine (``pc-q35-7.2``); empty when it does not say."""
+        kind = self.root.find("os/type")
+        return "" if kind is None else kind.get("machine", "")
+
+    @property
     def boots_by_os_element(self) -> bool:
         """Whether the boot order is given by ``<os><boot dev=…/>``, which excludes an order per device."""
         return self.root.find("os/boot") is not None
 
+    @property
+    def starts_by_port(self) -> bool:
+        """Whether a device that is plugged in needs a port of its own (PCI Express, and no pseudo bus)."""
+        return self.pci_controllers.get(0) == "pcie-root"
+
     @cached_property
     def hostdevs(self) -> list[PciHostdev]:
-        """The PCI hostdevs, in the order in which they stand.
+        """The PCI devices of the host, by hostdev or interface, in the order in which they stand.
 
         :raises PassthroughError: ``domain_xml_invalid`` for one that cannot be read
         """
-        found = []
-        for element in self.root.iterfind("devices/hostdev"):
-            if not _is_pci(element):
-                continue
-            text = element_text(element)
-            try:
-                found.append(PciHostdev(element, text, parse(element)))
-            except ValueError as error:
-                raise PassthroughError(
-                    "domain_xml_invalid", f"A hostdev cannot be read ({error}):\n{text}", "Correct it with virsh edit."
-                ) from error
-        return found
+        return [self._hostdev(element) for element in self.device_elements if self._is_own(element)]
+
+    def _hostdev(self, element: _Element) -> PciHostdev:
+        text = element_text(element)
+        try:
+            return PciHostdev(element, text, parse(element))
+        except ValueError as error:
+            raise PassthroughError(
+                "domain_xml_invalid",
+                f"The {element.tag!s} of a PCI device cannot be read ({error}):\n{text}",
+                "Correct it with virsh edit.",
+            ) from error
 
     def hostdev(self, source: PciAddress) -> PciHostdev | None:
-        """The hostdev of a device, or None."""
+        """The hostdev or interface of a device, or None."""
         return next((one for one in self.hostdevs if one.source == source), None)
 
     @cached_property
-    def interface_sources(self) -> list[PciAddress]:
-        """The devices that the guest gets by ``<interface type='hostdev'>``."""
-        found = []
-        for element in self.root.iterfind("devices/interface[@type='hostdev']"):
-            source = _readable(_SOURCE_ADDRESS, element)
-            if source is not None:
-                found.append(source)
-        return found
+    def pooled_sources(self) -> list[PciAddress]:
+        """The devices that the guest has from a network."""
+        return [
+            self._hostdev(element).source
+            for element in self.device_elements
+            if is_hostdev(element) and not self._is_own(element)
+        ]
 
     @property
     def sources(self) -> list[PciAddress]:
-        """Every host device that the domain names, by hostdev or interface."""
-        return [one.source for one in self.hostdevs] + self.interface_sources
+        """Every host device that the domain names, by hostdev or interface, or has from a network."""
+        return [one.source for one in self.hostdevs] + self.pooled_sources
+
+    @cached_property
+    def network_macs(self) -> frozenset[str]:
+        """The MAC addresses of the interfaces that are connected to a network."""
+        elements = self.root.iterfind("devices/interface[@type='network']")
+        return frozenset(mac for mac in (_mac(element) for element in elements) if mac)
+
+    @cached_property
+    def memory(self) -> int:
+        """The memory that the guest has at most, in bytes, memory modules included."""
+        sizes = [self.root.find("memory"), *self.root.iterfind("devices/memory/target/size")]
+        return sum(_bytes(size) or 0 for size in sizes)
+
+    @cached_property
+    def hard_limit(self) -> int | None:
+        """The ``<hard_limit>`` of the domain's memory, in bytes."""
+        return _bytes(self.root.find("memtune/hard_limit"))
+
+    @property
+    def memory_locked(self) -> bool:
+        """Whether all of the guest's memory is locked."""
+        return self.root.find("memoryBacking/locked") is not None
+
+    @property
+    def has_iommu(self) -> bool:
+        """Whether the guest has an IOMMU of its own."""
+        return self.root.find("devices/iommu") is not None
 
     @cached_property
     def occupants(self) -> list[Occupant]:
-        """Every device of the guest but the PCI hostdevs."""
-        return [_occupant(element) for element in self._devices() if not _is_pci(element)]
+        """Every device of the guest but the PCI devices of the host."""
+        return [_occupant(element) for element in self.device_elements if not self._is_own(element)]
 
     @cached_property
     def pci_controllers(self) -> dict[int, str]:
@@ -165,6 +246,8 @@ class Definition:
             index = element.get("index", "")
             if index.isdigit():
                 found[int(index)] = element.get("model", "")
+            elif not index:  # libvirt gives numbers in the order in which they stand
+                found[max(found, default=-1) + 1] = element.get("model", "")
         return found
 
     def pci_controller_text(self, index: int) -> str | None:
@@ -175,33 +258,43 @@ class Definition:
     @property
     def used_buses(self) -> set[int]:
         """The guest's PCI buses on which something is."""
-        addresses = [_readable(_GUEST_ADDRESS, element) for element in self._devices()]
+        addresses = [_readable(_GUEST_ADDRESS, element) for element in self.device_elements]
         return {address.bus for address in addresses if address is not None}
 
     def with_hostdevs(self, texts: dict[PciAddress, str | None]) -> _Element:
-        """The document with other PCI hostdevs: for each source the new element, or None for none."""
+        """The document with other devices of the host: for each source the new element, or None for none."""
         root = copy.deepcopy(self.root)
         devices = root.find("devices")
         if devices is None:
             devices = etree.SubElement(root, "devices")
-        for element in devices.findall("hostdev"):
-            if _is_pci(element) and parse(element).source in texts:
-                devices.remove(element)
-        for text in texts.values():
-            if text is not None:
-                devices.append(etree.fromstring(text))
+        left = {source: text for source, text in texts.items() if text is not None}
+        for element in [child for one in root.iterfind("devices") for child in one]:
+            if not isinstance(element.tag, str) or not self._is_own(element):
+                continue
+            source = parse(element).source
+            if source not in texts:
+                continue
+            text = left.pop(source, None)
+            above = element.getparent()
+            if above is None:
+                continue
+            if text is None:
+                above.remove(element)
+            else:
+                above.replace(element, etree.fromstring(text))
+        devices.extend(etree.fromstring(text) for text in left.values())
         return root
 
-    def _devices(self) -> Iterator[_Element]:
-        devices = self.root.find("devices")
-        for element in [] if devices is None else devices:
-            if isinstance(element.tag, str):
-                yield element
+    def _is_own(self, element: _Element) -> bool:
+        return is_hostdev(element) and not (element.tag == INTERFACE and _mac(element) in self._pooled)
 
-
-def _is_pci(element: _Element) -> bool:
-    # virDomainHostdevDefParseXML: the mode is subsystem when it is not there.
-    return element.tag == "hostdev" and element.get("type") == "pci" and element.get("mode", "subsystem") == "subsystem"
+    @property
+    def device_elements(self) -> Iterator[_Element]:
+        """What is directly in ``<devices>``."""
+        for devices in self.root.iterfind("devices"):
+            for element in devices:
+                if isinstance(element.tag, str):
+                    yield element
 
 
 def _occupant(element: _Element) -> Occupant:
@@ -217,7 +310,25 @@ def _occupant(element: _Element) -> Occupant:
         acpi_index=_number(element, "acpi", "index"),
         zpci_uid=_number(element, "address/zpci", "uid"),
         zpci_fid=_number(element, "address/zpci", "fid"),
+        mac=_mac(element) if element.tag == INTERFACE else None,
+        backs_up=element.find("teaming[@type='persistent']") is not None,
     )
+
+
+def _mac(element: _Element) -> str | None:
+    text = _attribute(element, "mac", "address")
+    try:
+        return None if text is None else read_mac(text)
+    except ValueError:
+        return None
+
+
+def _bytes(element: _Element | None) -> int | None:
+    """A size in bytes; without a unit, it is in KiB."""
+    if element is None or not (element.text or "").strip().isdigit():
+        return None
+    unit: int = _UNITS.get(element.get("unit", "KiB").lower(), 1024)
+    return int(element.text or "0") * unit
 
 
 def _attribute(element: _Element, path: str, name: str) -> str | None:

@@ -100,6 +100,17 @@ def hexadecimal(low: int, high: int) -> Spelling:
     return Spelling(libvirt_number, lambda value: f"0x{value:0{width}x}", given, "raw")
 
 
+def one_of(*words: str) -> Spelling:
+    """One of a few words."""
+
+    def given(value: Any) -> str:
+        if value in words:
+            return str(value)
+        raise ValueError(f"it is {' or '.join(words)}")
+
+    return Spelling(str, str, given, "str")
+
+
 def text(pattern: str, rule: str, kind: str = "str") -> Spelling:
     """Text that matches a regular expression as a whole; ``rule`` says so in words."""
 
@@ -124,16 +135,19 @@ class Binding(ABC):
         argument: Mapping[str, Any] | None = None,
         since: Version | None = None,
         filled: bool = False,
+        only: str = "",
     ) -> None:
         """:param option: the option that sets it, dotted where it is a suboption; None when none does
         :param argument: the rest of its entry in the argument spec (``default``)
         :param since: the first libvirt that knows it; older ones drop it without a word
         :param filled: whether libvirt gives it a value of its own when the XML has none
+        :param only: the kind of element that alone has it; empty when all have
         """
         self.option = option
         self.argument = dict(argument or {})
         self.since = since
         self.filled = filled
+        self.only = only
 
     @property
     @abstractmethod
@@ -207,13 +221,16 @@ class Attribute(Binding):
         holder = element.find("/".join(path)) if path else element
         if holder is None or holder.attrib.pop(self._name, None) is None:
             return
-        while path and not holder.attrib and len(holder) == 0:
+        while path and len(holder) == 0 and self._says_nothing(holder, outermost=len(path) == 1):
             path.pop()
             above = element.find("/".join(path)) if path else element
             if above is None:
                 return
             above.remove(holder)
             holder = above
+
+    def _says_nothing(self, holder: _Element, *, outermost: bool) -> bool:
+        return not holder.attrib or (outermost and bool(self._kind) and dict(holder.attrib) == {"type": self._kind})
 
     def given(self, value: Any) -> Any:
         return self._spelling.given(value)

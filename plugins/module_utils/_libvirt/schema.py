@@ -28,6 +28,8 @@ with contextlib.suppress(ImportError):  # the module makes sure of lxml before i
 SCHEMA_DIRECTORY = "/usr/share/libvirt/schemas"
 ROOT = "domainoverrides.rng"
 """The file with every definition of a domain and no start of its own."""
+NETWORK_ROOT = "network.rng"
+"""The file with every definition of a network."""
 
 _RNG = "http://relaxng.org/ns/structure/1.0"
 _DATATYPES = "http://www.w3.org/2001/XMLSchema-datatypes"
@@ -45,6 +47,8 @@ class Part:
     start: str
     without: tuple[str, ...] = ()
     address_types: tuple[str, ...] = ("pci", "unassigned")
+    types: tuple[str, ...] = ()
+    """The values of the element's ``type`` that are looked at; empty for all."""
 
 
 PCI_HOSTDEV = Part(
@@ -52,9 +56,16 @@ PCI_HOSTDEV = Part(
     without=("hostdevcaps", "hostdevsubsysusb", "hostdevsubsysscsi", "hostdevsubsyshost", "hostdevsubsysmdev"),
 )
 
+PCI_INTERFACE = Part("interface", address_types=("pci",), types=("hostdev", "pci"))
+PARTS = {"hostdev": PCI_HOSTDEV, "interface": PCI_INTERFACE}
+"""By the name of the element."""
+
 
 class Schema:
     """The domain schema of a host. Files are read, and grammars compiled, when they are first needed."""
+
+    _root = ROOT
+    _start = "domain"
 
     def __init__(self, host: Host, directory: str = SCHEMA_DIRECTORY) -> None:
         self._host = host
@@ -65,14 +76,15 @@ class Schema:
     @property
     def installed(self) -> bool:
         """Whether the host has the schema (it comes with libvirt's client library)."""
-        return self._host.exists(posixpath.join(self._directory, ROOT))
+        return self._host.exists(posixpath.join(self._directory, self._root))
 
-    def check_part(self, element: etree._Element, part: Part = PCI_HOSTDEV) -> list[str]:
+    def check_part(self, element: etree._Element, part: Part | None = None) -> list[str]:
         """What the schema has against one element of ``<devices>``, in libvirt's (libxml2's) words; empty when valid.
 
+        :param part: when it is not the one of :data:`PARTS` that goes with the element's name
         :raises PassthroughError: ``schema_unreadable``
         """
-        return self._errors(part, element)
+        return self._errors(part or PARTS[str(element.tag)], element)
 
     def check_domain(self, domain: etree._Element) -> list[str]:
         """What the schema has against a whole ``<domain>``; empty when valid.
@@ -97,7 +109,7 @@ class Schema:
 
     def _grammar(self, part: Part | None) -> etree._Element:
         definitions = self._all_definitions()
-        start = "domain" if part is None else part.start
+        start = self._start if part is None else part.start
         if start not in definitions:
             raise self._unreadable(f"it does not define {start!r}")
         grammar = etree.Element(f"{{{_RNG}}}grammar", nsmap={None: _RNG}, datatypeLibrary=_DATATYPES)
@@ -119,7 +131,7 @@ class Schema:
 
     def _all_definitions(self) -> dict[str, list[etree._Element]]:
         if self._definitions is None:
-            self._definitions = self._read(ROOT, ())
+            self._definitions = self._read(self._root, ())
         return self._definitions
 
     def _read(self, name: str, within: Sequence[str]) -> dict[str, list[etree._Element]]:
@@ -157,6 +169,20 @@ class Schema:
         )
 
 
+class NetworkSchema(Schema):
+    """The network schema of a host."""
+
+    _root = NETWORK_ROOT
+    _start = "network"
+
+    def check_network(self, network: etree._Element) -> list[str]:
+        """What the schema has against a whole ``<network>``; empty when valid.
+
+        :raises PassthroughError: ``schema_unreadable``
+        """
+        return self._errors(None, network)
+
+
 def _parser() -> etree.XMLParser:
     return etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_blank_text=True)
 
@@ -166,10 +192,11 @@ def _narrow(definition: etree._Element, part: Part) -> None:
     for ref in list(definition.iter(f"{{{_RNG}}}ref")):
         if ref.get("name") in part.without:
             _remove(ref)
-    if definition.get("name") == "address":
+    kept = {"address": part.address_types, part.start: part.types}.get(definition.get("name", ""), ())
+    if kept:
         for group in list(definition.iter(f"{{{_RNG}}}group")):
             kind = group.find(f"{{{_RNG}}}attribute[@name='type']/{{{_RNG}}}value")
-            if kind is not None and kind.text not in part.address_types:
+            if kind is not None and kind.text not in kept:
                 _remove(group)
 
 

@@ -8,7 +8,7 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -28,7 +28,14 @@ DRIVERS = "/sys/bus/pci/drivers"
 SLOTS = "/sys/bus/pci/slots"
 IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 
-UNREADABLE_DEVICE = frozenset(("device_not_found", "device_vanished", "attribute_invalid"))
+# drivers/pci/pci-sysfs.c, ``driver_override_show``, and drivers/pci/iov.c, ``sriov_numvfs_show``.
+LOCKED_ATTRIBUTES = ("driver_override", "sriov_numvfs")
+"""What the kernel shows only under the device's lock, which a driver that hangs in probe or remove never gives back."""
+
+LOCK_TIMEOUT = 10.0
+"""Seconds. A driver that is just being bound holds the lock for as long as its probe takes."""
+
+UNREADABLE_DEVICE = frozenset(("device_not_found", "device_vanished", "attribute_invalid", "device_hangs"))
 """The codes of errors that say a single device cannot be looked at; a scan goes on without it."""
 
 # PCI Code and ID Assignment Specification, base class 06h, sub-class 04h: PCI-to-PCI bridge.
@@ -149,7 +156,7 @@ class PciDevice:
     @cached_property
     def driver_override(self) -> str | None:
         """The only driver the kernel may bind, or None when it chooses by ids. The kernel shows "(null)" for none."""
-        text = self.attribute("driver_override")
+        text = self._bus.locked_attribute(self, "driver_override")
         return None if text in (None, "", "(null)") else text
 
     @cached_property
@@ -288,7 +295,7 @@ class PciDevice:
     @cached_property
     def sriov_numvfs(self) -> int | None:
         """How many VFs are enabled, or None when it is no PF."""
-        return integer(self.attribute("sriov_numvfs"))
+        return integer(self._bus.locked_attribute(self, "sriov_numvfs"))
 
     @cached_property
     def siblings(self) -> list[PciAddress]:
@@ -381,6 +388,7 @@ class Bus:
         self._host = host
         self._devices: dict[PciAddress, PciDevice] = {}
         self._members: dict[int, list[PciAddress]] = {}
+        self._locked: dict[str, str | PassthroughError | None] = {}
 
     @cached_property
     def names(self) -> PciNames:
@@ -468,6 +476,54 @@ class Bus:
     def devices(self) -> list[PciDevice]:
         """Every device, in bus order."""
         return [self.device(address) for address in self.addresses]
+
+    def locked_attribute(self, device: PciDevice, name: str) -> str | None:
+        """One of :data:`LOCKED_ATTRIBUTES`, stripped; None when the device has none.
+
+        :raises PassthroughError: ``device_hangs`` with ``reboot_required`` when the kernel does not answer in time
+        """
+        path = f"{device.path}/{name}"
+        if path not in self._locked:
+            self._locked.update(dict.fromkeys((path,)) if not self._host.exists(path) else self._in_time([path]))
+        return self._answer(device, path)
+
+    def read_locked_attributes(self, devices: Iterable[PciDevice]) -> None:
+        """Read :data:`LOCKED_ATTRIBUTES` of many devices at once, which costs one child process instead of one each.
+
+        Nothing is raised here: a device that hangs says so when it is asked for its attribute.
+        """
+        paths = [f"{device.path}/{name}" for device in devices for name in LOCKED_ATTRIBUTES]
+        self._locked.update(self._in_time([path for path in paths if self._host.exists(path)]))
+
+    def _in_time(self, paths: Sequence[str]) -> dict[str, str | PassthroughError | None]:
+        found: dict[str, str | PassthroughError | None] = {}
+        left = list(paths)
+        while left:
+            try:
+                found.update(self._host.attributes_in_time(left, LOCK_TIMEOUT))
+                return found
+            except PassthroughError as error:
+                if error.code != "attribute_read_timeout":
+                    raise
+                # Every further attribute of this device would wait for the same lock.
+                directory = str(error.problems[0].details["path"]).rpartition("/")[0]
+                found.update({path: error for path in left if path.startswith(f"{directory}/")})
+                left = [path for path in left if path not in found]
+        return found
+
+    def _answer(self, device: PciDevice, path: str) -> str | None:
+        answer = self._locked[path]
+        if isinstance(answer, PassthroughError):
+            raise PassthroughError(
+                "device_hangs",
+                f"The kernel hangs over {device.address}: it did not show {path} within {LOCK_TIMEOUT:g} s, because "
+                "a driver that takes the device, or lets go of it, does not come to an end.",
+                "End what uses the device (dmesg, and the processes with files in /dev/vfio open, tell); where that "
+                "does not help, reboot the host.",
+                device=str(device.address),
+                reboot_required=True,
+            ) from answer
+        return answer
 
     def groups(self) -> list[int]:
         """The numbers of all IOMMU groups, ascending; empty without an active IOMMU."""

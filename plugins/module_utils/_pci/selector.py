@@ -518,9 +518,9 @@ def _read(value: Any, where: str, problems: list[Problem], within_pf: bool = Fal
         slot=reader.convert("slot", _slot),
         serial=reader.convert("serial", _serial),
         interface=reader.convert("interface", _interface),
-        mac=reader.convert("mac", _mac),
+        mac=reader.convert("mac", read_mac),
         pf=pf,
-        vf=None if within_pf else reader.convert("vf", _vf),
+        vf=None if within_pf else reader.convert("vf", read_vf),
         expect=_expect(value.get("expect"), where, name, problems),
         index=reader.convert("index", read_index),
         count=None if within_pf else reader.convert("count", read_count),
@@ -638,13 +638,21 @@ def _interface(value: Any) -> str:
     )
 
 
-def _mac(value: Any) -> str:
+def read_mac(value: Any) -> str:
+    """A MAC address in lower case with colons.
+
+    :raises ValueError: for anything else
+    """
     if isinstance(value, str) and _MAC.fullmatch(value.strip()):
         return value.strip().lower().replace("-", ":")
     raise ValueError(f"{_shown(value)} is no MAC address like '52:54:00:12:34:56'.{_unquoted(value)}")
 
 
-def _vf(value: Any) -> tuple[int, ...] | str:
+def read_vf(value: Any) -> tuple[int, ...] | str:
+    """The VFs that are meant: their indices, or ``all``.
+
+    :raises ValueError: for anything else
+    """
     if isinstance(value, str) and value.strip().lower() == ALL:
         return ALL
     items = list(value) if isinstance(value, (list, tuple)) else [value]

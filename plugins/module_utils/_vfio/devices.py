@@ -6,22 +6,23 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
-from .._core.plan import Action, Plan
+from .._core.plan import Action, Forget, Plan
 from .._core.state import StateStore
 from .._pci.address import PciAddress
 from .._pci.device import DRIVERS, Bus, PciDevice, is_vfio_driver
 from .._pci.selector import Selector, merged, parse_all, select_all
 from .binding import AUTO, Binding, Hang, LoadModule, Rebind, unavailable
+from .choice import DriverChoice
 from .group import mates, mates_to_take, unlisted_mates
 from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
-from .memory import DriverRecords, RecallingBus
+from .memory import KIND, DriverRecords, RecallingBus, Stale
 from .persistence.rules import PersistentDevice
 from .persistence.settings import BootSettings
 
@@ -48,7 +49,7 @@ class Request:
 
     selectors: tuple[Selector, ...]
     state: State = State.BOUND
-    driver: str = "vfio-pci"
+    driver: str = AUTO
     group: GroupPolicy = GroupPolicy.REQUIRE
     exclusive: bool = False
     persistent: bool = True
@@ -68,13 +69,13 @@ class Request:
         except PassthroughError as error:
             problems += error.problems
         driver = params["driver"]
-        if not _DRIVER_NAME.fullmatch(driver) or not is_vfio_driver(driver):
+        if driver != AUTO and not (_DRIVER_NAME.fullmatch(driver) and is_vfio_driver(driver)):
             problems.append(
                 Problem(
                     "driver_invalid",
                     f"driver: {driver!r} is not the name of a VFIO driver.",
-                    "Name vfio-pci or a variant of it (their names contain vfio). To give devices back to the host's "
-                    "drivers, set state to released.",
+                    "Name vfio-pci or a variant of it (their names contain vfio), or leave the choice to auto. To give "
+                    "devices back to the host's drivers, set state to released.",
                     {"field": "driver", "value": driver},
                 )
             )
@@ -122,6 +123,8 @@ class Transition:
     before: Binding
     after: Binding
     persistent: bool
+    lost_driver: str | None = None
+    """The driver it had before it was bound, when it is released and that driver is gone."""
 
     @property
     def changes(self) -> bool:
@@ -153,6 +156,11 @@ class Observation:
     boot: BootSettings
     persistent: tuple[PersistentDevice, ...]
     """The devices that are to be persistent in the end, other requests' included."""
+    stale: tuple[Stale, ...]
+    """What this collection remembers of devices that are not in their places any more."""
+    confirmed: frozenset[PciAddress]
+    """Where the request itself says which device it means, and not only in which place."""
+    drivers: DriverChoice
 
 
 class LookAgain(Action):
@@ -205,14 +213,15 @@ class VfioDevices:
         names = {device.address: selector.name for selector, found in selection for device in found if selector.name}
         asked = merged(selection)
         boot = BootSettings.observe(self._host)
+        drivers = DriverChoice(self._host, self._request.driver)
         if self._request.state is State.RELEASED:
             if self._request.group is GroupPolicy.INCLUDE:
                 asked = _with_kept_mates(asked, records.kept_for_guests(bus))
             transitions = [self._release(device, names.get(device.address), records) for device in asked]
         else:
             if self._request.group is GroupPolicy.INCLUDE:
-                asked = _with_mates(asked, self._request.driver, bus)
-            transitions = [self._bind(device, names.get(device.address)) for device in asked]
+                asked = _with_mates(asked, drivers, bus)
+            transitions = [self._bind(device, names.get(device.address), drivers) for device in asked]
             if self._request.exclusive:
                 listed = {device.address for device in asked}
                 others = [device for device in records.kept_for_guests(bus) if device.address not in listed]
@@ -224,6 +233,11 @@ class VfioDevices:
             records,
             boot,
             self._persistent(transitions, boot),
+            tuple(records.stale(bus, boot.devices)),
+            frozenset(
+                device.address for selector, found in selection if _tells_devices_apart(selector) for device in found
+            ),
+            drivers,
         )
 
     def _look_for_findings(self, transitions: Sequence[Transition], bus: Bus) -> tuple[Finding, ...]:
@@ -237,9 +251,9 @@ class VfioDevices:
                 found += check_device(device, context, Change.towards_guest(device) if bind else transition.change)
         return tuple(found)
 
-    def _bind(self, device: PciDevice, name: str | None) -> Transition:
+    def _bind(self, device: PciDevice, name: str | None, drivers: DriverChoice) -> Transition:
         before = Binding.of(device)
-        driver = self._request.driver
+        driver = drivers.of(device)
         after = before if before.driver == driver else Binding(driver, driver)
         return Transition(device, name, Change.BIND, before, after, self._request.persistent)
 
@@ -247,12 +261,18 @@ class VfioDevices:
         before = Binding.of(device)
         record = records.of(device)
         first = Binding.from_json(record.before) if record is not None else None
-        after = first if first is not None and self._can_have(first) else Binding(AUTO, None)
-        if not before.is_vfio:
+        after, lost = Binding(AUTO, None), None
+        if not before.is_vfio and (before.driver is not None or record is None):
             after = before  # it is released, whatever driver of the host has it
-        elif before.driver is not None and not is_vfio_driver(before.driver):
+        elif first is not None and self._can_have(first):
+            after = first  # also when it has no driver now: a run was killed, or hung, between the two steps
+        elif record is not None and record.after == after.to_json() and not before.is_vfio:
+            after = before  # the kernel was asked before, and has none for it
+        elif first is not None and not first.is_vfio:
+            lost = first.driver
+        if before.driver is not None and not is_vfio_driver(before.driver):
             after = Binding(before.driver, after.driver_override)  # only what keeps it for guests goes
-        return Transition(device, name, Change.RELEASE, before, after, persistent=False)
+        return Transition(device, name, Change.RELEASE, before, after, persistent=False, lost_driver=lost)
 
     def _can_have(self, first: Binding) -> bool:
         """Whether a device can be given back what it had. A driver may be gone with an upgrade of the kernel."""
@@ -263,9 +283,9 @@ class VfioDevices:
         concerned = {transition.device.address for transition in transitions}
         kept = [item for item in boot.devices if not self._request.exclusive and item.address not in concerned]
         added = [
-            PersistentDevice.of(transition.device, self._request.driver)
+            PersistentDevice.of(transition.device, transition.after.driver)
             for transition in transitions
-            if transition.persistent
+            if transition.persistent and transition.after.driver is not None
         ]
         return tuple(sorted([*kept, *added]))
 
@@ -277,9 +297,8 @@ class VfioDevices:
         self._refuse(observed)
         plan = Plan()
         changing = [transition for transition in observed.transitions if transition.changes]
-        wanted = {transition.after.driver for transition in changing}
-        if self._request.driver in wanted and not self._host.is_dir(f"{DRIVERS}/{self._request.driver}"):
-            plan.add(LoadModule(self._request.driver))
+        plan.extend(self._forgetting(observed))
+        plan.extend(LoadModule(driver) for driver in _drivers(changing) if not self._host.is_dir(f"{DRIVERS}/{driver}"))
         pairs = [self._actions(transition, observed.records) for transition in changing]
         plan.extend(action for detach, _unused in pairs for action in detach)
         plan.extend(action for _unused, attach in pairs for action in attach)
@@ -302,6 +321,25 @@ class VfioDevices:
 
         return step(before, between), step(between, after)
 
+    def _forgetting(self, observed: Observation) -> list[Action]:
+        """Drop what is remembered of devices that are gone, or that somebody else took back, and are concerned."""
+        actions: list[Action] = []
+        for transition in observed.transitions:
+            device = transition.device
+            if observed.records.outlived(device, changes=transition.changes):
+                has = transition.before.driver or "no driver"
+                names = [(KIND, observed.records.key_of(device))]
+                actions.append(Forget(str(device.address), names, f"it has {has}, and not through this collection"))
+        for stale in observed.stale:
+            if stale.records and self._drops(stale, observed):
+                names = [(KIND, key) for key in stale.records]
+                actions.append(Forget(str(stale.address), names, f"the device {stale.ids} is gone"))
+        return actions
+
+    def _drops(self, stale: Stale, observed: Observation) -> bool:
+        """Whether this run ends what is remembered of a device that is gone."""
+        return self._request.exclusive or any(item.device.address == stale.address for item in observed.transitions)
+
     def _second_looks(self, observed: Observation) -> list[Action]:
         """For each device of which something shows only once it is bound."""
         bound = [transition.device.address for transition in observed.transitions if transition.change is Change.BIND]
@@ -309,10 +347,35 @@ class VfioDevices:
         return [LookAgain(address, bound, self._request) for address in bound if str(address) in undecided]
 
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
-        """The devices, each with what it has before and after, and what the guards warn of."""
-        result: dict[str, Any] = {"devices": [transition.as_result() for transition in observed.transitions]}
+        """The devices, each with what it has before and after, and what is to be known beside it."""
+        result: dict[str, Any] = {
+            "devices": [transition.as_result() for transition in observed.transitions],
+            "stale": [stale.as_result() for stale in observed.stale if stale.driver is not None],
+            "reboot_required": False,  # a run that ends well leaves nothing to the next boot
+        }
         warnings = [f"{finding.message} {finding.remedy}" for finding in observed.findings if not finding.refuses]
+        warnings += [text for transition in observed.transitions for text in self._to_be_known(transition, observed)]
+        warnings += [
+            f"{stale.text} When it does not come back, a run with exclusive, or one about that address, forgets it."
+            for stale in observed.stale
+            if stale.driver is not None and not self._drops(stale, observed)
+        ]
         return {**result, "warnings": warnings} if warnings else result
+
+    def _to_be_known(self, transition: Transition, observed: Observation) -> list[str]:
+        device = transition.device
+        if transition.lost_driver is not None:
+            return [
+                f"{device.address} had the driver {transition.lost_driver}, which this kernel does not have any more. "
+                "The kernel chooses one by the ids of the device, if it has one."
+            ]
+        better = observed.drivers.passed_over(device) if transition.change is Change.BIND else None
+        if better is None:
+            return []
+        return [
+            f"{device.address} keeps vfio-pci, which it has. There is a driver made for it, {better}: to change to "
+            f"that, set driver to {better}."
+        ]
 
     # -- what stands against it --------------------------------------------------------------------------
 
@@ -321,23 +384,55 @@ class VfioDevices:
         bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
         returning = {item.device.address for item in observed.transitions if item.change is Change.RELEASE}
         problems += unlisted_mates([transition.device for transition in bound], observed.bus, returning)
-        if any(transition.changes for transition in bound):
-            missing = unavailable(self._host, self._request.driver)
-            problems += [missing] if missing is not None else []
+        drivers = _drivers(transition for transition in bound if transition.changes)
+        problems += [missing for missing in map(observed.drivers.missing, drivers) if missing is not None]
+        problems += self._replaced(bound, observed)
         if observed.persistent and observed.boot.obstacle is not None:
             problems.append(observed.boot.obstacle)
         if problems:
             raise PassthroughError.of(problems)
 
+    def _replaced(self, bound: Sequence[Transition], observed: Observation) -> list[Problem]:
+        """One problem for each device in the place of another one that this collection bound, unless it is meant."""
+        unsure = {item.device.address for item in bound} - observed.confirmed
+        return [
+            Problem(
+                "identity_mismatch",
+                f"The device at {stale.address} is not the one that this collection bound there: expected {stale.ids}, "
+                f"found {stale.found}.",
+                "The hardware was changed or moved. When the device that is there now is meant, say which one it is "
+                "(vendor_id and device_id, or expect, in its selector); else correct the address. A run with state "
+                "released for this address forgets the old device.",
+                {
+                    "device": str(stale.address),
+                    "differences": [{"field": "ids", "expected": stale.ids, "found": stale.found}],
+                },
+            )
+            for stale in observed.stale
+            if stale.address in unsure and stale.found is not None and stale.driver is not None
+        ]
 
-def _with_mates(devices: Sequence[PciDevice], driver: str, bus: RecallingBus) -> list[PciDevice]:
+
+def _drivers(transitions: Iterable[Transition]) -> list[str]:
+    """The VFIO drivers that devices are to be bound to."""
+    return sorted({item.after.driver for item in transitions if item.after.driver and item.change is Change.BIND})
+
+
+def _tells_devices_apart(selector: Selector) -> bool:
+    """Whether a selector says what the device is, so that no other one in the same place is taken for it."""
+    said = {*selector.ids, *selector.expect}
+    return {"vendor_id", "device_id"} <= said or "serial" in said or bool(selector.serial or selector.mac)
+
+
+def _with_mates(devices: Sequence[PciDevice], drivers: DriverChoice, bus: RecallingBus) -> list[PciDevice]:
     """The devices and all that have to go with them, in bus order.
 
-    A mate that has another VFIO driver, or is parked on pci-stub, keeps it; one that has this driver is kept bound.
+    A mate that has another VFIO driver than was named, or is parked on pci-stub, keeps it, and one that has the driver
+    that was named is kept bound.
     """
     found = {device.address: device for device in devices}
     for device in devices:
-        there = [mate for mate in mates(device, bus) if mate.driver == driver]
+        there = [mate for mate in mates(device, bus) if mate.driver == drivers.of(mate)]
         found.update({mate.address: mate for mate in [*there, *mates_to_take(device, bus)]})
     return [found[address] for address in sorted(found)]
 

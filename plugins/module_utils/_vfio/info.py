@@ -31,6 +31,7 @@ def devices_report(
     bus = recalling_bus(host)
     describer = Describer(host, bus, with_uses=obstacles)
     labels = _choose(bus, devices, count, index)
+    bus.read_locked_attributes(bus.device(address) for address in labels if address in bus)
     described, undescribed, summary = [], [], []
     for address, label in labels.items():
         try:

@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small machines: one more is one more entry of ``MACHINES``.
 
-A kernel and an initramfs that is the whole system, without a boot loader and mostly without a disk,
+A kernel and an initramfs that is the whole system, mostly without a disk and without a boot loader,
 for the question what a kernel shows on such hardware. They boot in seconds, also on
-processors that are emulated slowly. A machine that needs a boot loader, libvirt or a reboot
-is a large one, such as ``intel``.
+processors that are emulated slowly. A machine that needs libvirt is a large one, such as
+``intel``. Where only a boot loader is wanted, of an architecture whose packages cannot be
+installed on this machine, the same system is on a disk (``disk``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..machine import BOOT_TIMEOUT, MANAGEMENT_MAC, Hardware, Machine, launch
-from ..qemu import find_qemu
-from .system import DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, Addition, System
+from ..qemu import Qemu, find_qemu
+from .disk import DISK_FILE, FIRMWARE_FILE, BootDisk, disk_system
+from .system import EMPTY_DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, MODULES, System
 
 _EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0", "s390x": "ttysclp0"}
@@ -30,13 +33,20 @@ class SmallMachine:
     parameters: tuple[str, ...] = ()
     uefi: bool = False
     """Whether it has the firmware, which then describes the hardware by ACPI tables (arm64)."""
-    disks: int = 0
-    """How many empty drives it has: disk1, disk2, … in QEMU's options; what is written to them is gone with it."""
+    disk: BootDisk | None = None
+    """What it boots from by itself; then it has no ``parameters``, but those its boot loader says."""
+    drives: int = 0
+    """How many empty drives it has: drive1, drive2, … in QEMU's options; what is written to them is gone with it."""
 
     @property
     def emulator(self) -> str:
         """QEMU's name of its architecture."""
         return _EMULATORS[self.system.architecture]
+
+    @property
+    def console(self) -> str:
+        """The kernel's name of its serial console."""
+        return _CONSOLES[self.system.architecture]
 
 
 AMD64, ARM64, S390X = System("amd64"), System("arm64"), System("s390x")
@@ -44,17 +54,15 @@ DEBIAN12_S390X = System("s390x", suite="bookworm")
 # What it takes to stack storage and networks as hosts do.
 IN_USE = System(
     "amd64",
-    addition=Addition(
-        "in-use",
-        ("btrfs-progs", "e2fsprogs", "lvm2", "mdadm"),
-        r"""
-        drivers/(?:md/(?:md-mod|raid1|dm-mod) | scsi/(?:sd_mod|scsi_mod) | usb/storage/usb-storage | block/loop) \.ko
-        | drivers/(?:hid/(?:hid|hid-generic|usbhid/usbhid) | gpu/drm/tiny/bochs) \.ko
-        | drivers/net/(?:bonding/bonding|macvlan|veth|vrf) \.ko
-        | fs/(?:btrfs|ext4) / | net/(?:8021q/8021q|bridge/bridge) \.ko
-        """,
-        disk_size=1 << 30,
-    ),
+    packages=("btrfs-progs", "e2fsprogs", "lvm2", "mdadm"),
+    modules=rf"""{MODULES}
+    | drivers/(?:md/(?:md-mod|raid1|dm-mod) | scsi/(?:sd_mod|scsi_mod) | usb/storage/usb-storage | block/loop) \.ko
+    | (?:drivers/(?:hid/(?:hid|hid-generic|usbhid/usbhid) | gpu/drm/tiny/bochs) | crypto/crc32c_generic) \.ko
+    | drivers/net/(?:bonding/bonding|macvlan) \.ko
+    | fs/(?:btrfs|ext4) / | net/(?:8021q/8021q|bridge/bridge) \.ko
+    """,
+    variant="in-use",
+    disk_size=1 << 30,
 )
 
 # Addresses are fixed, so that a machine with one device less has the others where they were.
@@ -76,9 +84,12 @@ _AMD = ("-cpu", "EPYC-Rome", *_Q35, "-device", "amd-iommu,intremap=on")
 _ARM_CPU = ("-cpu", "cortex-a72")
 _ARM_IOMMU = ("-machine", "virt,iommu=smmuv3,gic-version=3,virtualization=on", *_ARM_CPU, *_MANAGEMENT, *_ENDPOINTS)
 _ARM_NO_IOMMU = ("-machine", "virt,gic-version=3,virtualization=on", *_ARM_CPU, *_MANAGEMENT, *_ENDPOINTS)
-_ZPCI = (
+_S390X = (
     "-machine", "s390-ccw-virtio", "-cpu", "max",
     "-device", f"virtio-net-ccw,netdev=management,mac={MANAGEMENT_MAC}",
+)  # fmt: skip
+_ZPCI = (
+    *_S390X,
     "-netdev", "hubport,id=wire1,hubid=1",
     "-netdev", "hubport,id=wire2,hubid=2",
     "-device", "zpci,uid=0x0001,fid=0x00000000,target=pci1", "-device", "virtio-net-pci,id=pci1,netdev=wire1",
@@ -89,24 +100,25 @@ _ZPCI = (
 # One of everything that a host uses, each beside a device of the same kind that it does not use. What is said of them
 # and who uses them is in test_devices_in_use.py; the two roots of paths lead to one disk.
 _USED_AND_FREE = (
-    "-device", "nvme,serial=KVMLAB0011,drive=disk1,addr=0x8",
-    "-device", "nvme,serial=KVMLAB0012,drive=disk2,addr=0x9",
-    "-device", "nvme,serial=KVMLAB0013,drive=disk3,addr=0xa",
+    # Otherwise there is a PS/2 keyboard.
+    "-machine", "i8042=off",
+    "-device", "nvme,serial=KVMLAB0011,drive=drive1,addr=0x8",
+    "-device", "nvme,serial=KVMLAB0012,drive=drive2,addr=0x9",
+    "-device", "nvme,serial=KVMLAB0013,drive=drive3,addr=0xa",
     "-device", "nvme-subsys,id=paths",
     "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path1,addr=0xb",
     "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path2,addr=0xc",
-    "-device", "nvme-ns,drive=disk4,bus=path1,shared=on",
-    "-device", "nvme,serial=KVMLAB0015,drive=disk5,addr=0xd",
-    "-device", "nvme,serial=KVMLAB0016,drive=disk6,addr=0xe",
-    "-device", "nvme,serial=KVMLAB0017,drive=disk7,addr=0xf",
+    "-device", "nvme-ns,drive=drive4,bus=path1,shared=on",
+    "-device", "nvme,serial=KVMLAB0015,drive=drive5,addr=0xd",
+    "-device", "nvme,serial=KVMLAB0016,drive=drive6,addr=0xe",
+    "-device", "nvme,serial=KVMLAB0017,drive=drive7,addr=0xf",
     "-device", "qemu-xhci,id=usb1,addr=0x10", "-device", "usb-kbd,bus=usb1.0",
-    "-device", "qemu-xhci,id=usb2,addr=0x11", "-device", "usb-storage,bus=usb2.0,drive=disk8",
+    "-device", "qemu-xhci,id=usb2,addr=0x11", "-device", "usb-storage,bus=usb2.0,drive=drive8",
     "-device", "qemu-xhci,id=usb3,addr=0x12",
     "-device", "VGA,addr=0x13",
     "-device", "bochs-display,addr=0x14",
     "-device", "bochs-display,addr=0x15",
-    "-chardev", "null,id=nobody", "-device", "pci-serial,chardev=nobody,addr=0x16",
-    "-device", "edu,addr=0x17",
+    "-device", "nvme,serial=KVMLAB0018,drive=drive9,addr=0x16",
     # Four cards on one wire, which leads nowhere else.
     *(
         option
@@ -118,15 +130,21 @@ _USED_AND_FREE = (
     ),
 )  # fmt: skip
 
+_UBOOT = BootDisk(
+    "arm64-uboot",
+    disk_system("arm64", "u-boot-menu", "u-boot-qemu", "diffutils"),
+    first_kernel=("linux-image-cloud-arm64", "bookworm"),
+    firmware="usr/lib/u-boot/qemu_arm64/u-boot.bin",
+)
+
 MACHINES = {
     "amd": SmallMachine("AMD-Vi", AMD64, _AMD),
     "amd-in-use": SmallMachine(
         "AMD-Vi, root on LVM on RAID, and something of everything that a host uses",
         IN_USE,
         (*_AMD, *_USED_AND_FREE),
-        # The PCI card's port is the first one that the kernel has free.
-        ("rdinit=/usr/lib/kvm-passthrough-lab/root-on-lvm", "console=ttyS1"),
-        disks=8,
+        ("rdinit=/usr/lib/kvm-passthrough-lab/root-on-lvm",),
+        drives=9,
     ),
     "amd-off": SmallMachine("AMD-Vi, switched off by a kernel parameter", AMD64, _AMD, ("amd_iommu=off",)),
     "intel-firmware-off": SmallMachine("an Intel processor, VT-d off in the firmware", AMD64, (*_INTEL_CPU, *_Q35)),
@@ -141,6 +159,12 @@ MACHINES = {
     "arm64-no-iommu": SmallMachine("no IOMMU at all", ARM64, _ARM_NO_IOMMU),
     "s390x": SmallMachine("IBM Z with three PCI functions", S390X, _ZPCI),
     "s390x-debian12": SmallMachine("the same with a kernel that has no VFIO", DEBIAN12_S390X, _ZPCI),
+    "arm64-uboot": SmallMachine(
+        "Arm with U-Boot, which boots a disk by extlinux.conf",
+        _UBOOT.system,
+        ("-machine", "virt,gic-version=3", *_ARM_CPU, *_MANAGEMENT, "-device", "virtio-blk-pci,drive=root,addr=0x3"),
+        disk=_UBOOT,
+    ),
 }
 
 
@@ -148,24 +172,16 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
     """Boot a small machine and wait until ssh answers; what the cache lacks is built first. Raises LabError."""
     description = MACHINES[machine]
     qemu = find_qemu(description.emulator)
-    built = description.system.build()
-    console = _CONSOLES[description.system.architecture]
-    # Each gets a temporary overlay that QEMU removes as soon as it has it open.
-    drive = f"if=none,format=raw,snapshot=on,file={built / DISK_FILE}"
-    drives = [word for number in range(description.disks) for word in ("-drive", f"id=disk{number + 1},{drive}")]
-    hardware = Hardware(
-        qemu,
-        (
-            "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
-            "-m", "1024", "-rtc", "base=utc",
-            *drives,
-            *description.hardware,
-            *(qemu.firmware if description.uefi else ()),
-            "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
-            "-append", " ".join([*description.parameters, f"console={console}", "quiet", "panic=-1"]),
-        ),
-    )  # fmt: skip
-    running = launch(hardware, built / KEY_FILE, name=name, limit=limit, artefact=built.name)
+    built = _build(description, qemu)
+    hardware = Hardware(qemu, (*_bare(description), *_boot_options(description, qemu, built)))
+    running = launch(
+        hardware,
+        built / KEY_FILE,
+        name=name,
+        limit=limit,
+        artefact=built.name,
+        disk=built / DISK_FILE if description.disk else None,
+    )
     try:
         running.wait_ssh(BOOT_TIMEOUT)
     except BaseException:
@@ -177,5 +193,40 @@ def start(machine: str, *, name: str, limit: float) -> Machine:
 def build(machine: str) -> None:
     """Fill the cache with what this machine needs."""
     description = MACHINES[machine]
-    find_qemu(description.emulator)
-    description.system.build()
+    _build(description, find_qemu(description.emulator))
+
+
+def artefact_names() -> set[str]:
+    """The cache's names of what the machines are started from."""
+    return {m.disk.artefact_name if m.disk else m.system.name for m in MACHINES.values()}
+
+
+def _build(description: SmallMachine, qemu: Qemu) -> Path:
+    if description.disk is None:
+        return description.system.build()
+    # The first boot has nobody to talk to.
+    hardware = (*_bare(description), "-netdev", "hubport,id=management,hubid=9")
+    return description.disk.build(qemu, hardware, description.console)
+
+
+def _bare(description: SmallMachine) -> tuple[str, ...]:
+    """QEMU's options for the hardware."""
+    return (
+        "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "2",
+        "-m", "1024", "-rtc", "base=utc",
+        *description.hardware,
+    )  # fmt: skip
+
+
+def _boot_options(description: SmallMachine, qemu: Qemu, built: Path) -> tuple[str, ...]:
+    """QEMU's options for what is booted."""
+    if description.disk is not None:
+        return ("-bios", str(built / FIRMWARE_FILE)) if description.disk.firmware else ()
+    # Each gets a temporary overlay that QEMU removes as soon as it has it open.
+    empty = f"if=none,format=raw,snapshot=on,file={built / EMPTY_DISK_FILE}"
+    return (
+        *(word for number in range(description.drives) for word in ("-drive", f"id=drive{number + 1},{empty}")),
+        *(qemu.uefi() if description.uefi else ()),
+        "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
+        "-append", " ".join([f"console={description.console}", "quiet", "panic=-1", *description.parameters]),
+    )  # fmt: skip

@@ -9,18 +9,19 @@ made here: the modules' indexes, which depmod makes for any architecture.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import cache, cpio, debian
 from ..run import LabError, require_tool, run, step
 
-KERNEL_FILE, INITRAMFS_FILE, KEY_FILE, DISK_FILE = "vmlinuz", "initrd", "id_ed25519", "disk"
+KERNEL_FILE, INITRAMFS_FILE, KEY_FILE, EMPTY_DISK_FILE = "vmlinuz", "initrd", "id_ed25519", "empty.raw"
 _USER_ID = 1000  # of ops, in rootfs/etc/passwd
 
 _ROOTFS = Path(__file__).parent / "rootfs"
@@ -47,92 +48,126 @@ _LEFT_OUT = re.compile(
 )
 
 # All indexes of the modules are there, as on any host; of the files only these and what they need.
-_MODULES = re.compile(
-    r"""
+MODULES = r"""
     (?:arch/[^/]+/kvm | virt | drivers/(?:vfio|iommu|virtio|pci)) /
     | drivers/(?:net/(?:virtio_net|dummy) | nvme/host/nvme | uio/uio_pci_generic | usb/host/[uex]hci-(?:pci|hcd)) \.ko
     | drivers/net/ethernet/intel/(?:igb|igbvf|e1000e) /
     | drivers/(?:block/virtio_blk | char/hw_random/virtio-rng | s390/net/(?:virtio_ccw|ism)) \.ko
-    """,
-    re.VERBOSE,
-)
+    """
+
+_KERNEL = re.compile(r"boot/vmlinuz-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinuz")
 
 
 @dataclass(frozen=True)
-class Addition:
-    """What a system has beyond the others: packages, module files (a regular expression), a folder beside ``rootfs``."""
+class Kernel:
+    """A kernel, unpacked: its release, the file, and what is to be in the directory of its modules, by name."""
 
-    name: str
-    packages: tuple[str, ...]
-    modules: str
-    disk_size: int
-    """How big the empty disk is that machines with this system get copies of, in bytes."""
+    release: str
+    image: bytes
+    modules: Mapping[str, bytes]
 
-    @property
-    def rootfs(self) -> Path:
-        """Its files, laid over those that every system has."""
-        return _ROOTFS.with_name(f"rootfs-{self.name}")
+    def modules_of(self, *names: str) -> list[str]:
+        """The files of these modules and what they need, as far as they are not built in, in the order to load them."""
+        needs = _dependencies(self.modules["modules.dep"].decode())
+        files = {file.rpartition("/")[2].partition(".")[0]: file for file in needs}
+        wanted = [files[name] for name in names if name in files]
+        return list(dict.fromkeys(file for name in wanted for file in (*reversed(needs[name]), name)))
 
 
 @dataclass(frozen=True)
 class System:
-    """A Debian release on an architecture, both as Debian calls them."""
+    """A Debian release on an architecture, both as Debian calls them, with what is in it beside the common packages."""
 
     architecture: str
     suite: str = debian.SUITE
-    addition: Addition | None = None
+    packages: tuple[str, ...] = ()
+    kept: str = "$."
+    """A pattern of paths that stay in although they usually do not."""
+    modules: str = MODULES
+    """A pattern of module files."""
+    variant: str = ""
+    """The name of one that has more than the others; the files of the folder ``rootfs-NAME`` are laid over theirs."""
+    disk_size: int = 0
+    """How big the empty disk beside it is, of which machines get copies, in bytes."""
 
     @property
     def kind(self) -> str:
         """The cache's word for it."""
         # No kind may begin with another one, by which the cache finds what is left of a build.
-        return f"small-{f'{self.addition.name}-' if self.addition else ''}{self.architecture}-{self.suite}"
+        return f"small-{f'{self.variant}-' if self.variant else ''}{self.architecture}-{self.suite}"
 
     @property
     def name(self) -> str:
         """The cache's name of it."""
-        return f"{self.kind}-{self._key()}"
+        return f"{self.kind}-{self.key}"
 
-    def _key(self) -> str:
-        added = self.addition
-        more = (added.packages, added.modules, str(added.disk_size), added.rootfs) if added else ()
-        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, _MODULES.pattern, _ROOTFS, *more)
+    @property
+    def key(self) -> str:
+        """What it is made of, in short."""
+        more = (self.packages, self.kept) if self.packages else ()
+        size = (str(self.disk_size),) if self.disk_size else ()
+        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, self.modules, *self._trees, *more, *size)
+
+    @property
+    def _trees(self) -> list[Path]:
+        return [_ROOTFS, *([_ROOTFS.with_name(f"rootfs-{self.variant}")] if self.variant else [])]
 
     def build(self) -> Path:
         """The directory with kernel, initramfs and ssh key, built when the cache has none.
 
         Raises LabError with the end of the log when a step fails.
         """
-        return cache.artefact(self.kind, self._key(), self._build)
+        return cache.artefact(self.kind, self.key, self._build)
 
     def _build(self, directory: Path) -> None:
-        log, archive = directory / "build.log", directory / "packages.tar"
+        kernel, entries = self.make(directory)
+        (directory / KERNEL_FILE).write_bytes(kernel.image)
+        with step(f"making the initramfs for {self.architecture}"), (directory / INITRAMFS_FILE).open("wb") as stream:
+            cpio.write(stream, entries)
+        if self.disk_size:
+            with (directory / EMPTY_DISK_FILE).open("wb") as disk:
+                disk.truncate(self.disk_size)
+
+    def make(self, directory: Path) -> tuple[Kernel, list[cpio.Entry]]:
+        """Fetch the packages, and put an ssh key into ``directory``; the kernel, and all files of the system.
+
+        Raises LabError with the end of the log when a step fails.
+        """
+        log = directory / "build.log"
+        packages = (f"linux-image-{self.architecture}", *_PACKAGES, *self.packages)
+        run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
+             "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
+        key = (directory / f"{KEY_FILE}.pub").read_bytes()
+        with self._fetched(packages, directory) as (archive, members):
+            kernel = _unpack_kernel(archive, members, directory / "modules", self.modules, log)
+            return kernel, list(_entries(archive, members, kernel, self._trees, key, re.compile(self.kept)))
+
+    def other_kernel(self, package: str, suite: str, directory: Path) -> Kernel:
+        """Another kernel for this system, with the same modules. Raises LabError with the end of the log."""
+        # Instead of initramfs-tools, as in _PACKAGES.
+        with replace(self, suite=suite)._fetched((package, "tiny-initramfs"), directory) as (archive, members):
+            return _unpack_kernel(archive, members, directory / "modules", self.modules, directory / "build.log")
+
+    @contextlib.contextmanager
+    def _fetched(
+        self, packages: Sequence[str], directory: Path
+    ) -> Iterator[tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]]:
+        """The packages with all they need, unpacked into one archive, and its members by their paths."""
+        archive = directory / "packages.tar"
         with step(f"fetching Debian {self.suite} for {self.architecture}"):
             debian.mmdebstrap(
                 archive,
-                [f"linux-image-{self.architecture}", *_PACKAGES, *(self.addition.packages if self.addition else ())],
+                packages,
                 variant="extract",
-                log=log,
+                log=directory / "build.log",
                 suite=self.suite,
+                # An older release is asked for because of what its kernel lacks.
+                fallback=debian.NEXT_SUITE if self.suite == debian.SUITE else None,
                 architecture=self.architecture,
             )
-        with step(f"making the initramfs for {self.architecture}"):
-            run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
-                 "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
-            with tarfile.open(archive) as packages, (directory / INITRAMFS_FILE).open("wb") as stream:
-                members = {member.name.removeprefix("./"): member for member in packages.getmembers()}
-                release = _extract_kernel(packages, members, directory)
-                modules = _index_modules(
-                    packages, members, directory / "modules", release, log, self.addition.modules if self.addition else ""
-                )
-                key = (directory / f"{KEY_FILE}.pub").read_bytes()
-                trees = [_ROOTFS, *([self.addition.rootfs] if self.addition else [])]
-                cpio.write(stream, _entries(packages, members, modules, release, trees, key))
-            if self.addition:
-                with (directory / DISK_FILE).open("wb") as disk:
-                    disk.truncate(self.addition.disk_size)
-            shutil.rmtree(directory / "modules")
-            archive.unlink()
+        with tarfile.open(archive) as stream:
+            yield stream, {member.name.removeprefix("./"): member for member in stream.getmembers()}
+        archive.unlink()
 
 
 def _read(packages: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -141,60 +176,54 @@ def _read(packages: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return stream.read()
 
 
-def _extract_kernel(packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], directory: Path) -> str:
-    """Write the kernel to its file; returns its release."""
-    releases = [name.removeprefix("boot/vmlinuz-") for name in members if name.startswith("boot/vmlinuz-")]
-    if len(releases) != 1:
-        raise LabError(f"the packages have {len(releases)} kernels and not one: {', '.join(releases)}")
-    (directory / KERNEL_FILE).write_bytes(_read(packages, members[f"boot/vmlinuz-{releases[0]}"]))
-    return releases[0]
+def _unpack_kernel(
+    packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], scratch: Path, wanted: str, log: Path
+) -> Kernel:
+    """The one kernel of the packages; ``wanted`` is a pattern of the module files that are shipped.
 
-
-def _index_modules(
-    packages: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], root: Path, release: str, log: Path, more: str
-) -> Iterator[tuple[str, bytes]]:
-    """Make the modules' indexes as the kernel's installation does, of all modules, below ``root``.
-
-    Returns name and content of each file to ship, below the directory of the modules; ``more`` are those of an
-    :class:`Addition`.
+    The indexes are of all modules, made as the kernel's installation does, below ``scratch``.
     """
-    top = root / "lib" / "modules" / release
+    # Packages from Debian 14 on have it beside its modules, and their installation copies it.
+    kernels = {match[1] or match[2]: name for name in members if (match := _KERNEL.fullmatch(name))}
+    if len(kernels) != 1:
+        raise LabError(f"the packages have {len(kernels)} kernels and not one: {', '.join(kernels)}")
+    ((release, name),) = kernels.items()
+    top = scratch / "lib" / "modules" / release
     inside = re.compile(rf"(?:usr/)?lib/modules/{re.escape(release)}/(.+)")
-    for name, member in members.items():
-        match = inside.fullmatch(name)
+    for path, member in members.items():
+        match = inside.fullmatch(path)
         if match and member.isreg():
             target = top / match[1]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_read(packages, member))
-    run([require_tool("depmod", "kmod"), "-b", root, release], timeout=300, log=log)
-    return _module_files(top, more)
+    run([require_tool("depmod", "kmod"), "-b", scratch, release], timeout=300, log=log)
+    files = {index.name: index.read_bytes() for index in sorted(top.glob("modules.*"))}
+    for file in sorted(shipped_modules(files["modules.dep"].decode(), wanted)):
+        files[file] = (top / file).read_bytes()
+    shutil.rmtree(scratch)
+    return Kernel(release, _read(packages, members[name]), files)
 
 
-def _module_files(top: Path, more: str) -> Iterator[tuple[str, bytes]]:
-    for index in sorted(top.glob("modules.*")):
-        yield index.name, index.read_bytes()
-    for file in sorted(shipped_modules((top / "modules.dep").read_text(encoding="utf-8"), more)):
-        yield file, (top / file).read_bytes()
+def _dependencies(text: str) -> dict[str, list[str]]:
+    """The text of modules.dep: each module file, and those it needs."""
+    return {name: words.split() for name, _colon, words in (line.partition(":") for line in text.splitlines())}
 
 
-def shipped_modules(dependencies: str, more: str = "") -> set[str]:
-    """The module files that are shipped, those they depend on included, out of the text of modules.dep.
-
-    ``more`` is a regular expression for further ones.
-    """
-    needs = {name: words.split() for name, _colon, words in (line.partition(":") for line in dependencies.splitlines())}
-    patterns = [_MODULES, *([re.compile(more, re.VERBOSE)] if more else [])]
-    wanted = {name for name in needs if any(each.match(name.removeprefix("kernel/")) for each in patterns)}
-    return wanted.union(*(needs[name] for name in wanted))
+def shipped_modules(dependencies: str, wanted: str = MODULES) -> set[str]:
+    """The module files that are shipped, those they depend on included, out of the text of modules.dep."""
+    needs = _dependencies(dependencies)
+    pattern = re.compile(wanted, re.VERBOSE)
+    chosen = {name for name in needs if pattern.match(name.removeprefix("kernel/"))}
+    return chosen.union(*(needs[name] for name in chosen))
 
 
 def _entries(
     packages: tarfile.TarFile,
     members: Mapping[str, tarfile.TarInfo],
-    modules: Iterator[tuple[str, bytes]],
-    release: str,
+    kernel: Kernel,
     trees: Iterable[Path],
     public_key: bytes,
+    kept: re.Pattern[str],
 ) -> Iterable[cpio.Entry]:
     """The initramfs: the packages' files, then what is added, each directory before what is in it.
 
@@ -209,7 +238,7 @@ def _entries(
         added[entry.name] = entry
 
     for name, member in sorted(members.items()):
-        if name and not _LEFT_OUT.match(name):
+        if name and (kept.match(name) or not _LEFT_OUT.match(name)):
             entry = _entry(packages, name, member)
             if entry is not None:
                 add(entry)
@@ -219,17 +248,23 @@ def _entries(
     add(cpio.directory("var/tmp", 0o1777))
     # Through the link, where there is one, the kernel would replace it by a directory.
     library = "usr/lib" if members["lib"].issym() else "lib"
-    for name, content in modules:
-        add(cpio.file(f"{library}/modules/{release}/{name}", content))
+    for name, content in kernel.modules.items():
+        add(cpio.file(f"{library}/modules/{kernel.release}/{name}", content))
     for tree in trees:
-        for path in sorted(tree.rglob("*")):
-            if path.is_file():
-                permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
-                add(cpio.file(str(path.relative_to(tree)), path.read_bytes(), permissions))
+        for entry in files_of(tree):
+            add(entry)
     for name in ("home/ops", "home/ops/.ssh"):
         add(cpio.Entry(name, stat.S_IFDIR | 0o700, owner=_USER_ID, group=_USER_ID))
     add(cpio.Entry("home/ops/.ssh/authorized_keys", stat.S_IFREG | 0o600, public_key, _USER_ID, _USER_ID))
     return added.values()
+
+
+def files_of(rootfs: Path) -> Iterator[cpio.Entry]:
+    """The files below a directory of this project, as root's."""
+    for path in sorted(rootfs.rglob("*")):
+        if path.is_file():
+            permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            yield cpio.file(str(path.relative_to(rootfs)), path.read_bytes(), permissions)
 
 
 def _entry(packages: tarfile.TarFile, name: str, member: tarfile.TarInfo) -> cpio.Entry | None:

@@ -97,6 +97,7 @@ def context(
     removed: tuple[str, ...] = (),
     others: tuple[OtherDomain, ...] = (),
     version: tuple[int, int, int] = (11, 0, 0),
+    qemu: tuple[int, int, int] | None = None,
 ) -> Context:
     """What the rules look at when ``wanted`` (address -> options) is asked for of a domain."""
     before = before or definition()
@@ -119,4 +120,5 @@ def context(
         version=version,
         host=host,
         bus=Bus(host),
+        qemu=qemu,
     )

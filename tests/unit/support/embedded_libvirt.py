@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -53,6 +53,13 @@ class EmbeddedLibvirt:
         self.handle = handle
         self._numbers = itertools.count()
 
+    @property
+    def error(self) -> type[Exception]:
+        """What libvirt's bindings raise."""
+        import libvirt
+
+        return cast("type[Exception]", libvirt.libvirtError)
+
     def connect(self, _uri: str = "") -> LibvirtConnection:
         """What the code under test uses; a :data:`_libvirt.connection.Connect`."""
         return LibvirtConnection(self.handle)
@@ -77,6 +84,12 @@ def open_embedded() -> EmbeddedLibvirt:
         return _open()
     except _Missing as missing:
         pytest.skip(str(missing))
+
+
+def require_emulator(arch: str) -> None:
+    """Skip the test where QEMU cannot emulate this architecture."""
+    if shutil.which(f"qemu-system-{arch}") is None:
+        pytest.skip(f"qemu-system-{arch} is not installed")
 
 
 class _Missing(Exception):

@@ -3,14 +3,14 @@
 """A kernel over a directory tree: what is written to PCI drivers' attributes has the effect it has on a real machine.
 
 It knows ``driver_override``, ``bind``, ``unbind``, ``drivers_probe`` and how modules come and go (drivers/base/bus.c,
-drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write. Beside it stand the few
-programs the code under test calls: ``modprobe``, ``ip``, ``update-initramfs`` and ``lsinitramfs``.
+drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write (:mod:`~.faults`). Further
+attributes are added through :attr:`FakeKernel.reactions`. Beside it stand the few programs the code under test calls:
+``modprobe``, ``ip``, ``update-initramfs`` and ``lsinitramfs``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import json
 import os
@@ -18,30 +18,18 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
+from .faults import Fault, Faults
 from .sysfs import SysfsTree
+
+__all__ = ["PCI_DEVICES", "PCI_DRIVERS", "FakeKernel", "Fault"]
 
 PCI_DEVICES = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
-
-
-class Fault(enum.Enum):
-    """How a write can go wrong."""
-
-    REFUSE = "refuse"
-    """EIO, and nothing happens."""
-    IGNORE = "ignore"
-    """It ends well, and nothing happens (a driver that does not take the device it is offered)."""
-    LATE = "late"
-    """It ends well, and its effect comes a second later."""
-    VANISH = "vanish"
-    """The device is gone."""
-    HANG = "hang"
-    """It never ends, and neither does any later write for the same device."""
 
 
 class FakeKernel(Host):
@@ -67,11 +55,21 @@ class FakeKernel(Host):
             tree.add_driver(name)
         self.addresses = list(addresses)
         self.default_routes = list(default_routes)
-        self.faults: dict[int, Fault] = {}
+        self.faults = Faults()
         self.failing_commands: set[str] = set()
         self.writes: list[tuple[str, str]] = []
         self.commands: list[list[str]] = []
-        self._hung: set[str] = set()
+        self.reactions: dict[str, Callable[[str, str], None]] = {
+            "driver_override": self._set_override,
+            "drivers_probe": self._told_to_probe,
+            "unbind": self._told_to_unbind,
+            "bind": self._told_to_bind,
+        }
+        """What a write does (path, value), by the name of the attribute; it raises what :meth:`refused` makes."""
+        self.unbound: list[str] = []
+        """What was taken from a driver, in that order."""
+        self._declined: set[str] = set()
+        self._hung: dict[str, tuple[str, str]] = {}
         self._late: list[tuple[str, str]] = []
         self._asleep = 0.0
         # A driver's interfaces live and die with its binding. They are kept here while they are gone.
@@ -82,32 +80,66 @@ class FakeKernel(Host):
     # -- attributes --------------------------------------------------------------------------------------
 
     def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
-        address = self._address_of(path, value)
+        address, name = self.address_of(path, value), path.rsplit("/", 1)[-1]
         self.writes.append((path, value))
-        fault = self.faults.get(len(self.writes))
-        if fault is Fault.HANG:
-            self._hung.add(address)
         if address in self._hung:
-            raise PassthroughError(
-                "attribute_write_timeout", f"hung: {path}", path=path, value=value.strip(), reboot_required=True
-            )
+            raise self._hangs(path, value)
+        fault = self.faults.of(len(self.writes), address, name)
+        if fault is Fault.HANG:
+            self._hung[address] = (path, value)
+            raise self._hangs(path, value)
         if fault is Fault.VANISH:
             self._remove_device(address)
-        if fault is Fault.REFUSE:
-            raise self._refused(path, value, errno.EIO)
+        if fault is not None and fault.errno is not None:
+            raise self.refused(path, value, fault.errno)
         if not self.exists(path):
-            raise self._refused(path, value, errno.ENOENT)
+            raise self.refused(path, value, errno.ENOENT)
+        if fault is Fault.IGNORE:
+            return
         if fault is Fault.LATE:
             self._late.append((path, value))
             self._asleep = 0.0
-        elif fault is not Fault.IGNORE:
+            return
+        if fault is Fault.DECLINE:
+            self._declined.add(address)
+        try:
             self._react(path, value)
+        finally:
+            self._declined.discard(address)
+        if fault is Fault.INTERFERE:
+            self.give_back(address)
 
-    def _address_of(self, path: str, value: str) -> str:
+    def attributes_in_time(self, paths: Sequence[str], timeout: float = 10.0) -> dict[str, str | None]:
+        """Not in a child process: what hangs is known here."""
+        for path in paths:
+            if self.address_of(path, "") in self._hung:
+                raise PassthroughError("attribute_read_timeout", f"hung: {path}", path=path, reboot_required=True)
+        return {path: self.attribute(path) for path in paths}
+
+    def unhang(self, address: str) -> None:
+        """What the kernel waited for has come: the write that hung has its effect, and the device's lock is free."""
+        self._react(*self._hung.pop(address))
+
+    def give_back(self, address: str) -> None:
+        """What somebody else may do at any time (driverctl, ``virsh nodedev-reattach``): the driver by the ids."""
+        if self.exists(f"{PCI_DEVICES}/{address}"):
+            self.tree.set_attribute(address, "driver_override", "(null)")
+            if self.link_name(f"{PCI_DEVICES}/{address}/driver") is not None:
+                self._unbind(address)
+            self._probe(address)
+
+    def _hangs(self, path: str, value: str) -> PassthroughError:
+        return PassthroughError(
+            "attribute_write_timeout", f"hung: {path}", path=path, value=value.strip(), reboot_required=True
+        )
+
+    def address_of(self, path: str, value: str) -> str:
+        """The device that a write is about: it is in the attribute's path, or it is what is written."""
         match = re.match(rf"{PCI_DEVICES}/([^/]+)/", path)
         return match[1] if match else value.strip()
 
-    def _refused(self, path: str, value: str, number: int) -> PassthroughError:
+    def refused(self, path: str, value: str, number: int) -> PassthroughError:
+        """What the kernel's refusal with an errno is to the code under test."""
         return PassthroughError(
             "attribute_write_failed",
             f"{os.strerror(number)}: {path}",
@@ -117,33 +149,42 @@ class FakeKernel(Host):
         )
 
     def _react(self, path: str, value: str) -> None:
-        name = path.rsplit("/", 1)[-1]
-        if name == "driver_override":
-            if value:  # an empty write does not reach the driver core
-                text = value.split("\n")[0]
-                self.tree.set_attribute(self._address_of(path, value), name, text or "(null)")
-            return
+        reaction = self.reactions.get(path.rsplit("/", 1)[-1])
+        if reaction is None:
+            raise self.refused(path, value, errno.EACCES)
+        reaction(path, value)
+
+    def _set_override(self, path: str, value: str) -> None:
+        if value:  # an empty write does not reach the driver core
+            text = value.split("\n")[0]
+            self.tree.set_attribute(self.address_of(path, value), "driver_override", text or "(null)")
+
+    def _told_to_probe(self, path: str, value: str) -> None:
+        address = self._present(path, value)
+        if self.link_name(f"{PCI_DEVICES}/{address}/driver") is None and address not in self._declined:
+            self._probe(address)
+
+    def _told_to_unbind(self, path: str, value: str) -> None:
+        address = self._present(path, value)
+        if self.link_name(f"{PCI_DEVICES}/{address}/driver") != self.real_path(path).rsplit("/", 2)[-2]:
+            raise self.refused(path, value, errno.ENODEV)
+        self._unbind(address)
+
+    def _told_to_bind(self, path: str, value: str) -> None:
+        address, driver = self._present(path, value), self.real_path(path).rsplit("/", 2)[-2]
+        if self.link_name(f"{PCI_DEVICES}/{address}/driver") is not None:
+            raise self.refused(path, value, errno.EBUSY)
+        if not self._matches(driver, address):
+            raise self.refused(path, value, errno.ENODEV)
+        if address in self._declined:
+            raise self.refused(path, value, errno.EIO)
+        self._bind(address, driver)
+
+    def _present(self, path: str, value: str) -> str:
         address = value.strip()
         if not self.exists(f"{PCI_DEVICES}/{address}"):
-            raise self._refused(path, value, errno.ENODEV)
-        bound = self.link_name(f"{PCI_DEVICES}/{address}/driver")
-        if name == "drivers_probe":
-            if bound is None:
-                self._probe(address)
-            return
-        driver = self.real_path(path).rsplit("/", 2)[-2]
-        if name == "unbind":
-            if bound != driver:
-                raise self._refused(path, value, errno.ENODEV)
-            self._unbind(address)
-        elif name == "bind":
-            if bound is not None:
-                raise self._refused(path, value, errno.EBUSY)
-            if not self._matches(driver, address):
-                raise self._refused(path, value, errno.ENODEV)
-            self._bind(address, driver)
-        else:
-            raise self._refused(path, value, errno.EACCES)
+            raise self.refused(path, value, errno.ENODEV)
+        return address
 
     # -- drivers -----------------------------------------------------------------------------------------
 
@@ -174,6 +215,7 @@ class FakeKernel(Host):
     def _unbind(self, address: str) -> None:
         driver = self.link_name(f"{PCI_DEVICES}/{address}/driver")
         assert driver is not None
+        self.unbound.append(address)
         net = self.tree.path(f"{self.tree.device_path(address)}/net")
         if net.is_dir():
             kept = {}

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +53,9 @@ VICTIMS = ("module", "command", "both")
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 STATE = "var/lib/kvm-passthrough"
+
+COUNTED = "killed"
+"""The property of a test's report that has what was killed, how often, and how many of the outcomes were bad."""
 
 
 def progress_environment() -> dict[str, str]:
@@ -130,14 +136,39 @@ def bad_outcomes(case: Case, moments: Sequence[Point], scratch: Path) -> list[st
         case.run(finished)
     new = _Picture.of(finished)
     assert any(old.tree[name.lstrip("/")] != new.tree[name.lstrip("/")] for name in case.files)
-    found = []
-    for number, point in enumerate(moments):
-        machine = case.prepare(scratch / str(number))
+
+    def outcomes() -> Iterator[str]:
+        for number, point in enumerate(moments):
+            machine = case.prepare(scratch / str(number))
+            yield from (f"{point}: {text}" for text in _outcome(case, point, machine, old, new))
+            shutil.rmtree(machine.root, ignore_errors=True)
+
+    return _supervised(outcomes)
+
+
+def _supervised(work: Callable[[], Iterable[str]]) -> list[str]:
+    """What ``work`` yields in a process of its own, which can wait for all that a killed run leaves running."""
+    reading, writing = os.pipe()
+    supervisor = os.fork()
+    if supervisor == 0:
+        os.close(reading)
         try:
-            found += [f"{point}: {text}" for text in _outcome(case, point, machine, old, new)]
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            gc.freeze()  # what is never looked at is never copied, neither here nor in any child
+            try:
+                found = list(work())
+            except BaseException:
+                found = [traceback.format_exc()]
+            with os.fdopen(writing, "w") as stream:
+                json.dump(found, stream)
         finally:
-            shutil.rmtree(scratch / str(number), ignore_errors=True)
-    return found
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        answer = stream.read()
+    os.waitpid(supervisor, 0)
+    result: list[str] = json.loads(answer)
+    return result
 
 
 @dataclass(frozen=True)
@@ -189,20 +220,11 @@ def _outcome(case: Case, point: Point, machine: Machine, old: _Picture, new: _Pi
 
 def _run_and_kill(case: Case, point: Point, machine: Machine) -> int:
     """The exit status of the run; 0 also when it failed with a proper error. What it started has ended, too."""
-    supervisor = os.fork()
-    if supervisor == 0:
-        result = 1
-        try:
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            _unused, ended = os.waitpid(_start(case, point, machine), 0)
-            with contextlib.suppress(ChildProcessError):
-                while True:
-                    os.wait()
-            result = abs(os.waitstatus_to_exitcode(ended))
-        finally:
-            os._exit(result)
-    _unused, ended = os.waitpid(supervisor, 0)
-    return os.waitstatus_to_exitcode(ended)
+    _unused, ended = os.waitpid(_start(case, point, machine), 0)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return abs(os.waitstatus_to_exitcode(ended))
 
 
 def _start(case: Case, point: Point, machine: Machine) -> int:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .kernel import FakeKernel
 from .sysfs import SysfsTree
@@ -31,8 +31,16 @@ DRIVERS = {
 }
 
 
+Kernel = TypeVar("Kernel", bound=FakeKernel)
+
+
 def hypervisor(root: Path, **options: Any) -> FakeKernel:
     """The machine, booted, with nothing given away; ``options`` go to :class:`FakeKernel`."""
+    return hypervisor_with(FakeKernel, root, **options)
+
+
+def hypervisor_with(kind: type[Kernel], root: Path, **options: Any) -> Kernel:
+    """The same with a kernel that knows more."""
     tree = SysfsTree(root)
     tree.add_device("0000:00:00.0", ids="8086:29c0", pci_class=0x060000, group=0)
     tree.add_device("0000:00:01.0", ids="8086:3420", driver="pcieport", bridge=True, group=1)
@@ -74,4 +82,6 @@ def hypervisor(root: Path, **options: Any) -> FakeKernel:
         "addresses", [{"ifname": "ens4", "addr_info": [{"family": "inet", "local": "192.0.2.10", "scope": "global"}]}]
     )
     options.setdefault("default_routes", [{"dst": "default", "gateway": "192.0.2.1", "dev": "ens4"}])
-    return FakeKernel(tree, DRIVERS, **options).add_initramfs_tools(*KERNELS)
+    kernel = kind(tree, DRIVERS, **options)
+    kernel.add_initramfs_tools(*KERNELS)
+    return kernel

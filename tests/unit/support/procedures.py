@@ -71,12 +71,14 @@ class FilesProcedure:
         self.host = host
         self.wanted = wanted
         self.more = more
+        self.returned: list[tuple[str, str]] = []
+        """Kind and key of what counts as given back, see :class:`Plan`."""
 
     def observe(self) -> dict[str, FileState]:
         return {path: files.observe(self.host, path) for path in self.wanted}
 
     def plan(self, observed: dict[str, FileState]) -> Plan:
-        plan = Plan()
+        plan = Plan(returned=list(self.returned))
         for path, wanted in self.wanted.items():
             if observed[path] != wanted:
                 plan.add(WriteFile(path, observed[path], wanted))

@@ -84,7 +84,7 @@ def undocumented(result: dict[str, Any], documentation: dict[str, Any], where: s
         if entry is None:
             problems.append(f"{where}{name}")
             continue
-        if value is not None and names[type(value)] != entry["type"]:
+        if value is not None and entry["type"] not in (names[type(value)], "raw"):
             problems.append(f"{where}{name}: {type(value).__name__}")
         if "contains" in entry:
             for item in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
@@ -104,3 +104,13 @@ def unreturned(documentation: dict[str, Any], results: Iterable[dict[str, Any]],
             items = [item for value in values for item in (value if isinstance(value, list) else [value])]
             problems += unreturned(entry["contains"], [item for item in items if item is not None], f"{where}{name}.")
     return problems
+
+
+def documented_spec(options: dict[str, Any]) -> dict[str, Any]:
+    """The argument spec that the documentation of a module's options describes."""
+    spec = {}
+    for name, option in options.items():
+        spec[name] = {key: value for key, value in option.items() if key not in ("description", "suboptions")}
+        if "suboptions" in option:
+            spec[name]["options"] = documented_spec(option["suboptions"])
+    return spec

@@ -20,7 +20,7 @@ from ..hostdev import Hostdev, option_of
 
 @dataclass(frozen=True)
 class Subject:
-    """One PCI hostdev of the definition as it would be."""
+    """One PCI device of the host, by hostdev or interface, in the definition as it would be."""
 
     hostdev: Hostdev
     where: Optional[str] = None
@@ -37,7 +37,7 @@ class Subject:
     def label(self) -> str:
         """What messages call it."""
         if self.where is None:
-            return f"The domain's hostdev {self.source}"
+            return f"The domain's {self.hostdev.kind} {self.source}"
         return f"{self.where} ({self.source})"
 
     def problem(
@@ -71,9 +71,14 @@ class Context:
     definition: Definition
     """The definition as it is."""
     others: Sequence[OtherDomain]
-    version: Version
+    version: Optional[Version]
+    """The version of libvirt; None when it is not known (a file is changed without asking libvirt)."""
     host: Host
     bus: Bus
+    live: bool = False
+    """Whether it is a domain that runs, and not a definition."""
+    qemu: Optional[Version] = None
+    """The version of QEMU, where libvirt says it."""
 
     @property
     def requested(self) -> Iterator[Subject]:
@@ -116,7 +121,7 @@ def unique(
     for subject in context.subjects:
         value = getattr(subject.hostdev, field)
         if subject.where is None and value is not None:
-            owners.setdefault(value, f"the domain's hostdev {subject.source}")
+            owners.setdefault(value, f"the domain's {subject.hostdev.kind} {subject.source}")
     for subject in context.requested:
         value = getattr(subject.hostdev, field)
         if value is None:

@@ -98,7 +98,7 @@ def _undeclared(context: Context, group: int) -> list[PciDevice]:
         context.bus.device(address)
         for address in context.bus.group_members(group)
         if address not in context.declared
-        and address not in context.definition.interface_sources
+        and address not in context.definition.pooled_sources
         and address in context.bus
         and not context.bus.device(address).is_bridge
     ]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -21,12 +22,21 @@ _SLOTS = {
     "pcie-switch-downstream-port": (0, 0),
 }
 
+# virDomainPCIAddressSetGrow: what libvirt makes a bus of that does not exist, by the kind of bus 0.
+_ADDED = {"pci-root": "pci-bridge", "pcie-root": "pcie-root-port"}
+
+# qemuDomainValidateDevicePCISlotsPIIX3, …Q35: what the chipset has there, whether or not the definition says so.
+_CHIPSETS = (
+    (re.compile(r"pc|pc-(0|1|i440fx-).*"), {(1, 0): "the PIIX3's ISA bridge"}),
+    (re.compile(r"q35|pc-q35-.*"), {(31, 0): "the ICH9's ISA bridge", (31, 3): "the ICH9's SMBus"}),
+)
+
 
 def possible(context: Context) -> Iterator[Problem]:
     """The address exists on the guest's buses.
 
-    Source: libvirt ``virDomainPCIAddressValidate`` and ``virDomainPCIAddressBusSetModel``. An address of zeros
-    means "choose one" to libvirt (``virDeviceInfoPCIAddressIsWanted``), so it cannot be asked for.
+    Source: libvirt ``virDomainPCIAddressValidate``, ``virDomainPCIAddressBusSetModel`` and what the tables above name.
+    An address of zeros means "choose one" to libvirt (``virDeviceInfoPCIAddressIsWanted``), so it cannot be asked for.
     """
     for subject in context.requested:
         address = subject.hostdev.guest_address
@@ -36,8 +46,11 @@ def possible(context: Context) -> Iterator[Problem]:
             why, remedy = "libvirt gives every guest one PCI domain, 0000", "Write it with domain 0000, or without."
         elif address == PciAddress(0, 0, 0, 0):
             why, remedy = "it belongs to the host bridge of the guest", "Choose another, or leave it to libvirt."
+        elif (chip := _chipset(context.definition.machine, address)) is not None:
+            why, remedy = f"it belongs to {chip} in this guest", "Choose another, or leave it to libvirt."
         else:
-            model = context.definition.pci_controllers.get(address.bus, "")
+            buses = context.definition.pci_controllers
+            model = buses.get(address.bus) or _ADDED.get(buses.get(0, ""), "")
             low, high = _SLOTS.get(model, (0, 31))
             if low <= address.slot <= high:
                 continue
@@ -50,6 +63,14 @@ def possible(context: Context) -> Iterator[Problem]:
             "guest_address",
             str(address),
         )
+
+
+def _chipset(machine: str, address: PciAddress) -> str | None:
+    """What the guest's chipset has at an address, or None."""
+    if address.bus:
+        return None
+    found = (places for pattern, places in _CHIPSETS if pattern.fullmatch(machine))
+    return next(found, {}).get((address.slot, address.function))
 
 
 def free(context: Context) -> Iterator[Problem]:

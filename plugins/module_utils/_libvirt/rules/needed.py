@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
-from ..._pci.device import is_vfio_driver
-from ..._vfio.guards.base import GuardContext
+from ..._pci.device import PciDevice, is_vfio_driver
+from ..._vfio.guards.base import Finding, GuardContext
 from ..._vfio.guards.registry import check_device
 from .context import Context
 
@@ -32,11 +32,15 @@ def host_can_spare(context: Context) -> Iterator[Problem]:
         present = context.definition.hostdev(subject.source)
         if present is not None and present.value.managed:
             continue
-        for finding in check_device(device, guards):
-            if finding.refuses and finding.code not in _LEFT_TO_OTHERS:
-                yield subject.problem(
-                    finding.code,
-                    finding.message,
-                    f"{finding.remedy} To give it away all the same, bind it with kvm.passthrough.vfio_devices first, "
-                    f"with {finding.code} in force.",
-                )
+        for finding in refusals(device, guards):
+            yield subject.problem(
+                finding.code,
+                finding.message,
+                f"{finding.remedy} To give it away all the same, bind it with kvm.passthrough.vfio_devices first, "
+                f"with {finding.code} in force.",
+            )
+
+
+def refusals(device: PciDevice, guards: GuardContext) -> Iterator[Finding]:
+    """Why the host cannot do without a device, as far as no other rule of a definition says so."""
+    return (one for one in check_device(device, guards) if one.refuses and one.code not in _LEFT_TO_OTHERS)

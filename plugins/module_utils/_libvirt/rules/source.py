@@ -68,15 +68,23 @@ def no_vfs(context: Context) -> Iterator[Problem]:
             )
 
 
-def not_by_interface(context: Context) -> Iterator[Problem]:
-    """A device is given to a guest once, by hostdev or by interface.
+def once(context: Context) -> Iterator[Problem]:
+    """A device is given to a guest once, by a hostdev, an interface, or from a network.
 
-    Source: libvirt ``virDomainHostdevMatch`` (attach refuses with a message that does not say where).
+    Source: libvirt ``virDomainHostdevMatch`` ("Hostdev already exists in the domain configuration", which does not say
+    where). Addresses are compared as numbers: ``bus='10'`` is ``bus='0x0a'``.
     """
     for subject in context.requested:
-        if subject.source in context.definition.interface_sources:
+        there = [str(one.value.kind) for one in context.definition.hostdevs if one.source == subject.source]
+        if len(there) > 1:
             yield subject.problem(
                 "duplicate_device",
-                "the domain already has the device, by an <interface type='hostdev'>.",
-                "Remove that interface first, or leave the device to it.",
+                f"the definition has the device {len(there)} times, by {' and '.join(there)}.",
+                "Remove all but one of these elements (virsh edit).",
+            )
+        elif subject.source in context.definition.pooled_sources:
+            yield subject.problem(
+                "duplicate_device",
+                "the domain has the device already, from a network that is a pool of VFs.",
+                "Name a VF that is not in the pool, or take that interface out of the domain.",
             )

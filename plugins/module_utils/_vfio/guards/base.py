@@ -38,6 +38,8 @@ class Change(enum.Enum):
     """It has a VFIO driver already, so the host lives without it, and a guest is to have it."""
     RELEASE = "release"
     """It is given back to the host."""
+    REMOVE = "remove"
+    """It ceases to exist (a virtual function of which there are to be fewer)."""
 
     @classmethod
     def towards_guest(cls, device: PciDevice) -> Change:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._pci.device import PciDevice
-from .base import Guard, GuardContext, Reason
+from .base import Change, Guard, GuardContext, Reason
 
 
 class BootDisk(Guard):
@@ -18,6 +18,7 @@ class BootDisk(Guard):
     """
 
     code = "boot_disk"
+    changes = frozenset((Change.BIND, Change.REMOVE))
 
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
         vfs = [context.bus.device(address) for address in device.vfs if address in context.bus]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ..._pci.device import PciDevice, is_vfio_driver
 from ..evidence import demand_the_hosts_network
-from .base import Guard, GuardContext, Reason
+from .base import Change, Guard, GuardContext, Reason
 
 
 class ManagementNetwork(Guard):
@@ -18,6 +18,7 @@ class ManagementNetwork(Guard):
     """
 
     code = "management_network"
+    changes = frozenset((Change.BIND, Change.REMOVE))
 
     def reasons(self, device: PciDevice, context: GuardContext) -> Iterator[Reason]:
         vfs = [context.bus.device(address) for address in device.vfs if address in context.bus]

@@ -69,10 +69,10 @@ class BootSettings:
         actions: list[Action] = [
             WriteFile(path, self.files[path], state)
             for path, state in wanted.items()
-            if not _same(self.files[path], state)
+            if not self.files[path].is_like(state)
         ]
         stamp = _file(_stamp(sources))
-        if self.initramfs is not None and not _same(self.files[STAMP_PATH], stamp):
+        if self.initramfs is not None and not self.files[STAMP_PATH].is_like(stamp):
             actions.append(BuildInitramfs(self.initramfs, drivers, self.files[STAMP_PATH], stamp))
         return actions
 
@@ -101,13 +101,6 @@ class BuildInitramfs(RunCommand):
 
 def _file(text: str) -> FileState:
     return FileState(text.encode() if text else None)
-
-
-def _same(one: FileState, other: FileState) -> bool:
-    """Whether two files are alike in what matters; who owns them does not."""
-    if one.content is None or other.content is None:
-        return one.content is other.content
-    return (one.content, one.mode) == (other.content, other.mode)
 
 
 def _modules(drivers: Sequence[str]) -> str:

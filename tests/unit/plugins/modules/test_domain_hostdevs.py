@@ -12,26 +12,18 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
 from ansible_collections.kvm.passthrough.plugins.modules.domain_hostdevs import DOCUMENTATION, EXAMPLES
-
-
-def documented(options: dict[str, Any]) -> dict[str, Any]:
-    """The argument spec that the documentation describes."""
-    spec = {}
-    for name, option in options.items():
-        spec[name] = {key: value for key, value in option.items() if key not in ("description", "suboptions")}
-        if "suboptions" in option:
-            spec[name]["options"] = documented(option["suboptions"])
-    return spec
+from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec
 
 
 def test_every_option_is_documented_as_it_is() -> None:
-    assert documented(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
+    assert documented_spec(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
 
 
 @pytest.mark.parametrize("task", yaml.safe_load(EXAMPLES), ids=lambda task: str(task["name"]))
 def test_examples_are_tasks_that_pass_the_first_check(task: dict[str, Any], tmp_path: Any) -> None:
     assert set(task) == {"name", "kvm.passthrough.domain_hostdevs", "become"}
-    given = {"uri": "qemu:///system", "state": "present", **task["kvm.passthrough.domain_hostdevs"]}
+    defaults = {name: option.get("default") for name, option in argument_spec().items()}
+    given = {**defaults, **task["kvm.passthrough.domain_hostdevs"]}
     assert set(given) <= set(argument_spec())
     pytest.importorskip("lxml")
     # On a machine without devices, a removal goes through and everything else lacks its devices, and nothing more.

@@ -111,6 +111,31 @@ def test_nothing_asked_for_only_reports(on: GrubHost, capsys: pytest.CaptureFixt
     assert tree_hash(on.root) == before
 
 
+def test_revert_takes_back_all_runs(on: GrubHost, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree_hash(on.root, ("run", "var/lib/kvm-passthrough"))
+    call(capsys, present=["intel_iommu=on"])
+    call(capsys, present=["iommu=pt", "intel_iommu=on,sm_on"])
+    expected = call(capsys, revert=True, _ansible_check_mode=True)
+    result = call(capsys, revert=True)
+    assert result == expected
+    assert (result["changed"], result["kept"], result["diverged"]) == (True, [], [])
+    assert tree_hash(on.root, ("run", "var/lib/kvm-passthrough")) == before
+    for check in (True, False):
+        again = call(capsys, revert=True, _ansible_check_mode=check)
+        assert (again["changed"], again["kept"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"present": ["iommu=pt"]}, {"absent": ["quiet"]}, {"kernels": "default"}],
+    ids=lambda more: next(iter(more)),
+)
+def test_revert_with_something_else(on: GrubHost, capsys: pytest.CaptureFixture[str], more: dict[str, Any]) -> None:
+    result = call(capsys, revert=True, **more)
+    assert result["failed"]
+    assert result["code"] == "revert_excludes_parameters"
+
+
 def test_documentation_and_argument_spec_and_result_agree(on: GrubHost, capsys: pytest.CaptureFixture[str]) -> None:
     options = yaml.safe_load(kernel_parameters.DOCUMENTATION)["options"]
     specs: list[dict[str, Any]] = []
@@ -128,7 +153,9 @@ def test_documentation_and_argument_spec_and_result_agree(on: GrubHost, capsys: 
     }
     assert described == specs[0]
     documented = yaml.safe_load(kernel_parameters.RETURN)
-    assert set(result) - {"changed", "diff"} == {
-        name for name in documented if documented[name]["returned"] == "success"
-    }
+    returned = {name: documented[name]["returned"] for name in documented}
+    assert set(result) - {"changed", "diff"} == {name for name in returned if returned[name] == "success"}
+    reverted = call(capsys, revert=True)
+    assert set(reverted) - {"changed", "diff"} == {name for name in returned if returned[name] != "failure"}
+    result = call(capsys, present=["iommu=pt"])
     assert "iommu=pt" in on.read(DEFAULTS)

@@ -109,7 +109,7 @@ def test_what_is_to_be_known_is_a_warning_of_ansible(
 
 
 def test_a_hang_asks_for_a_reboot(kernel: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
-    kernel.faults = {2: Fault.HANG}
+    kernel.faults.by_number = {2: Fault.HANG}
     result = call(capsys, devices=[VF0])
     assert result["failed"]
     assert result["reboot_required"] is True

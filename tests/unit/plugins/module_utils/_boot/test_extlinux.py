@@ -142,7 +142,7 @@ def test_the_default_of_the_program_is_kept(tmp_path: Path) -> None:
     run(on, ["iommu=pt"])
     assert on.read(DEFAULTS) == 'U_BOOT_TIMEOUT=10\nU_BOOT_PARAMETERS="ro quiet iommu=pt"\n'
     (record,) = StateStore(on.host).all("kernel_parameter")
-    assert (record.before, record.after) == ({}, {DEFAULTS: ["iommu=pt"]})
+    assert (record.before, record.after) == ({}, {"U_BOOT_PARAMETERS": ["iommu=pt"]})
 
 
 def test_a_menu_by_hand_is_changed_in_place(tmp_path: Path) -> None:

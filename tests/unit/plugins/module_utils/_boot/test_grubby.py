@@ -133,7 +133,7 @@ def test_settings_and_the_options_of_entries_change_and_nothing_else(tmp_path: P
         assert on.read(path) == text.replace("intel_iommu=off", "intel_iommu=on")
     records = StateStore(on.host).all("kernel_parameter")
     assert [(record.key, record.before) for record in records] == [
-        ("intel_iommu", {SETTINGS: ["intel_iommu=off"], "GRUB_CMDLINE_LINUX": ["intel_iommu=off"]})
+        ("intel_iommu", {place: ["intel_iommu=off"] for place in (SETTINGS, "GRUB_CMDLINE_LINUX", RESCUE)})
     ]
 
 

@@ -58,7 +58,6 @@ HOSTS: dict[str, dict[str, Any]] = {
     "set twice": {"config": DEBIAN.replace("quiet", "intel_iommu=on iommu=off quiet")},
     "single quotes": {"config": DEBIAN.replace(LINE, f"'{LINE} dyndbg=\"file x +p\"'")},
     "quotes in plain": {"config": DEBIAN.replace(LINE, f'{LINE} dyndbg="file x +p"')},
-    "not ASCII": {"config": DEBIAN.replace("quiet", "vconsole.font=größe quiet")},
     "default with target": {"config": DEBIAN.replace("default = debian", "default = debian\ntarget = /boot")},
 }
 HOSTS["entries and sections"]["config"] = RHEL + "\n" + DEBIAN[DEBIAN.index("[debian]") :]
@@ -239,6 +238,17 @@ def test_a_variable(tmp_path: Path) -> None:
 def test_both_kinds_of_quotation_marks(tmp_path: Path) -> None:
     on = ZiplHost(tmp_path, DEBIAN.replace(LINE, f'"{LINE} x=it\'s"'))
     refused(on, "value_not_representable", ['dyndbg="file x +p"'])
+
+
+def test_what_the_kernel_would_take_for_ebcdic(on: ZiplHost) -> None:
+    assert "vconsole.font=größe" in str(refused(on, "value_not_representable", ["vconsole.font=größe"]))
+    on.write(CONFIG, DEBIAN.replace("quiet", "vconsole.font=größe quiet"))
+    error = refused(on, "value_not_representable", ["iommu=pt"])
+    assert "EBCDIC" in str(error)
+    assert CONFIG in str(error.as_result())
+    refused(on, "value_not_representable", ["intel_iommu=off"])  # nothing to write, but zipl would install it
+    run(on, [], ["vconsole.font"])
+    assert "ö" not in on.installed()["debian"]
 
 
 def test_another_system(on: ZiplHost) -> None:

@@ -176,6 +176,34 @@ def test_another_failure_to_read_an_attribute_is_told(host: Host, tmp_path: Path
     assert caught.value.code == "file_unreadable"
 
 
+def test_attributes_read_in_time(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("vfio-pci\n")
+    (tmp_path / "long").write_text("x" * 300_000)  # more than a pipe holds
+    found = host.attributes_in_time(["/one", "/absent", "/long"])
+    assert found == {"/one": "vfio-pci", "/absent": None, "/long": "x" * 300_000}
+    assert host.attributes_in_time([]) == {}
+
+
+def test_an_attribute_that_hangs_is_named(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("1")
+    os.mkfifo(tmp_path / "driver_override")  # opening it for reading blocks until somebody writes
+    started = time.monotonic()
+    with pytest.raises(PassthroughError) as caught:
+        host.attributes_in_time(["/one", "/driver_override", "/absent"], timeout=0.2)
+    assert time.monotonic() - started < 1.0
+    result = caught.value.as_result()
+    assert (result["code"], result["path"]) == ("attribute_read_timeout", "/driver_override")
+    assert result["reboot_required"] is True
+    assert "within 0.2 s" in result["msg"]
+
+
+def test_another_failure_to_read_in_time_is_told(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("one")  # ELOOP
+    with pytest.raises(PassthroughError, match="/one cannot be read: Too many levels") as caught:
+        host.attributes_in_time(["/one"])
+    assert caught.value.code == "file_unreadable"
+
+
 # -- writing kernel attributes ---------------------------------------------------------------------------------
 
 

@@ -110,6 +110,17 @@ def test_the_way_back_leaves_no_record(host: Host, tmp_path: Path) -> None:
     assert not host.exists(STATE_PATH)
 
 
+def test_a_record_of_what_is_given_back_goes_although_nothing_is_left_to_do(host: Host) -> None:
+    """The run that gave it back was killed just before it dropped the record."""
+    _run(host, FilesProcedure(host, WANTED))
+    procedure = FilesProcedure(host, WANTED)
+    procedure.returned = [("file", "/etc/changed.conf")]
+    for check_mode, left in ((True, True), (False, False), (False, False)):
+        assert not _run(host, procedure, check_mode)["changed"]
+        assert (StateStore(host).get("file", "/etc/changed.conf") is not None) is left
+    assert StateStore(host).get("file", "/etc/removed.conf") is not None
+
+
 def test_a_check_needs_no_lock_and_a_run_does(host: Host) -> None:
     with exclusive(host):
         assert _run(host, FilesProcedure(host, WANTED), check_mode=True)["changed"]

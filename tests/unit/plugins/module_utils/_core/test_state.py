@@ -43,6 +43,17 @@ def test_a_host_without_a_record(host: Host) -> None:
     assert not host.exists(STATE_PATH)
 
 
+def test_what_is_given_back_has_no_record_any_more(host: Host) -> None:
+    store = StateStore(host)
+    store.note(_change("a", "b"))
+    store.note(Record("driver", "other", "a", "b"))
+    store.settle()
+    store.note(_change("x", "a"))  # by somebody else in between: it diverges, and would be remembered
+    store.settle(returned=[("driver", "0000:01:10.0"), ("driver", "nobody's")])
+    assert _read(host) is None
+    assert [record.key for record in StateStore(host).all("driver")] == ["other"]
+
+
 def test_a_change_is_on_disk_when_note_returns_and_private(host: Host, tmp_path: Path) -> None:
     record = _change("igbvf", "vfio-pci", restore={"a": [1]}, module="vfio_devices", time="2026-01-01T00:00:00Z")
     assert StateStore(host).note(record) is None

@@ -12,7 +12,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definitio
     parse_xml,
 )
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import definition, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import DOMAIN, definition, hostdev_xml
 
 etree = pytest.importorskip("lxml.etree")
 
@@ -63,8 +63,22 @@ def test_the_devices_by_interfaces() -> None:
         "<interface type='hostdev'><source/></interface>"
         "<interface type='network'><source network='default'/></interface>" + hostdev_xml("01:00.0")
     )
-    assert [str(source) for source in found.interface_sources] == ["0000:0a:00.0"]
-    assert [str(source) for source in found.sources] == ["0000:01:00.0", "0000:0a:00.0"]
+    assert [str(one.source) for one in found.hostdevs] == ["0000:0a:00.0", "0000:01:00.0"]
+    assert [one.value.kind for one in found.hostdevs] == ["interface", "hostdev"]
+    assert [str(source) for source in found.sources] == ["0000:0a:00.0", "0000:01:00.0"]
+
+
+def test_what_a_guest_that_runs_has_from_a_network_is_no_hostdev_of_its_own() -> None:
+    interface = (
+        "<interface type='hostdev'><mac address='52:54:0:0:0:{}'/>"
+        "<source><address type='pci' bus='{}'/></source></interface>"
+    )
+    xml = DOMAIN.format(devices=interface.format(1, 1) + interface.format(2, 2), boot="", arch="x86_64")
+    found = Definition(xml, pooled=frozenset({"52:54:00:00:00:02"}))
+    assert [str(one.source) for one in found.hostdevs] == ["0000:01:00.0"]
+    assert [str(source) for source in found.pooled_sources] == ["0000:02:00.0"]
+    assert [str(source) for source in found.sources] == ["0000:01:00.0", "0000:02:00.0"]
+    assert [occupant.mac for occupant in found.occupants if occupant.mac] == ["52:54:00:00:00:02"]
 
 
 def test_the_buses_of_a_guest() -> None:

@@ -41,6 +41,7 @@ INTERFACE = (
     "<interface type='hostdev' managed='yes'><mac address='52:54:00:00:00:01'/><source>"
     "<address type='pci' domain='0' bus='0x0a' slot='0x10' function='0x2'/></source></interface>"
 )
+NETWORK_CARD = "<interface type='user'><mac address='52:54:00:00:00:09'/></interface>"
 FOUR: list[dict[str, Any]] = [
     {"device": f"{CARD}.0", "guest_address": "08:00.0"},
     {"device": f"{CARD}.1", "assigned": False},
@@ -73,6 +74,7 @@ class Bench:
             "uri": "qemu:///system",
             "state": "present",
             "scope": "config",
+            "timeout": 2,
             "hostdevs": [{"managed": True, "assigned": True, **one} for one in hostdevs],
             **options,
         }
@@ -132,7 +134,7 @@ class Bench:
 
 @pytest.fixture
 def bench(libvirt: EmbeddedLibvirt, tree: SysfsTree) -> Bench:
-    return Bench(libvirt, tree, devices=USB + INTERFACE)
+    return Bench(libvirt, tree, devices=USB + NETWORK_CARD)
 
 
 @pytest.fixture
@@ -149,7 +151,9 @@ def ordered(libvirt: EmbeddedLibvirt, tree: SysfsTree) -> Bench:
 def test_one_device(bench: Bench) -> None:
     rest = bench.rest()
     done = bench.quadruple({"device": NIC})
-    assert done["hostdevs"] == [{"address": NIC, "guest_address": None, "managed": True, "assigned": True}]
+    assert done["hostdevs"] == [
+        {"address": NIC, "kind": "hostdev", "guest_address": None, "managed": True, "assigned": True}
+    ]
     assert done["domain"] == {"name": bench.domain.name(), "uuid": bench.domain.UUIDString(), "active": False}
     assert [action["description"] for action in done["actions"]] == [f"add {NIC} to the domain {bench.domain.name()}"]
     assert "warnings" not in done
@@ -172,7 +176,9 @@ def test_a_slot_of_four_functions(bench: Bench) -> None:
 def test_every_setting(ordered: Bench) -> None:
     rest = ordered.rest()
     done = ordered.quadruple({"device": BOUND, **ALL_SETTINGS})
-    assert done["hostdevs"] == [{"address": BOUND, "assigned": True, **ALL_SETTINGS, "guest_address": "0000:07:00.0"}]
+    assert done["hostdevs"] == [
+        {"address": BOUND, "kind": "hostdev", "assigned": True, **ALL_SETTINGS, "guest_address": "0000:07:00.0"}
+    ]
     written, sent = (etree.fromstring(text) for text in (ordered.hostdevs()[BOUND], done["actions"][0]["after"]))
     assert written.attrib == sent.attrib
     assert sorted(map(element_text, written)) == sorted(map(element_text, sent))
@@ -209,9 +215,13 @@ def test_a_change_keeps_what_was_not_asked_for(ordered: Bench, change: dict[str,
 def test_a_device_is_withheld_and_given_again(ordered: Bench) -> None:
     ordered.run({"device": BOUND, **ALL_SETTINGS})
     done = ordered.quadruple({"device": BOUND, "assigned": False})
-    assert done["hostdevs"] == [{"address": BOUND, "guest_address": None, "managed": True, "assigned": False}]
+    assert done["hostdevs"] == [
+        {"address": BOUND, "kind": "hostdev", "guest_address": None, "managed": True, "assigned": False}
+    ]
     done = ordered.quadruple({"device": BOUND})
-    assert done["hostdevs"] == [{"address": BOUND, "guest_address": None, "managed": True, "assigned": True}]
+    assert done["hostdevs"] == [
+        {"address": BOUND, "kind": "hostdev", "guest_address": None, "managed": True, "assigned": True}
+    ]
 
 
 def test_what_others_wrote_into_an_element_stays(bench: Bench) -> None:
@@ -283,7 +293,14 @@ def test_exact_takes_settings_back(ordered: Bench) -> None:
     ordered.run({"device": BOUND, **ALL_SETTINGS})
     done = ordered.quadruple({"device": BOUND, "alias": "ua-card"}, state="exact")
     assert done["hostdevs"] == [
-        {"address": BOUND, "guest_address": "0000:07:00.0", "managed": True, "assigned": True, "alias": "ua-card"}
+        {
+            "address": BOUND,
+            "kind": "hostdev",
+            "guest_address": "0000:07:00.0",
+            "managed": True,
+            "assigned": True,
+            "alias": "ua-card",
+        }
     ]
 
 
@@ -319,10 +336,8 @@ def test_all_problems_of_the_rules_at_once(bench: Bench) -> None:
         {"device": NIC, "boot_order": 1, "managed": False},
         {"device": PAIR[0]},
         {"device": f"{CARD}.0"},
-        {"device": "0a:10.2"},
     )
     assert [problem.code for problem in error.problems] == [
-        "duplicate_device",
         "boot_order_conflict",
         "bridge",
         "functions_undeclared",
@@ -436,11 +451,11 @@ def refusing(bench: Bench, what: str, times: int = 1) -> None:
     left = [times]
 
     class Domain(LibvirtDomain):
-        def attach(self, xml: str) -> None:
+        def attach(self, xml: str, *, live: bool = False) -> None:
             if what in xml and left[0]:
                 left[0] -= 1
                 xml = xml.replace("<source>", "<source><address domain='0x0000' bus='0x1ff' slot='0' function='0'/>", 1)
-            super().attach(xml)
+            super().attach(xml, live=live)
 
     class Connection(LibvirtConnection):
         def domain(self, name_or_uuid: str) -> Any:
@@ -607,3 +622,50 @@ def test_writers_at_the_same_time_lose_nothing(bench: Bench) -> None:
         thread.join(60)
     assert not failures
     assert sorted(bench.hostdevs()) == sorted([NIC, *(f"{CARD}.{function}" for function in range(4)), *others])
+
+
+# -- interfaces ---------------------------------------------------------------------------------------------
+
+STAYS = (
+    "<interface type='user'><mac address='52:54:00:00:00:07'/><model type='virtio'/><alias name='ua-stays'/>"
+    "<teaming type='persistent'/></interface>"
+)
+
+
+def test_the_other_card_of_a_team_stays_although_it_has_the_same_mac(libvirt: EmbeddedLibvirt, tree: SysfsTree) -> None:
+    """libvirt finds an interface by its MAC address."""
+    bench = Bench(libvirt, tree, devices=STAYS)
+    rest = bench.rest()
+    fast = {"device": "0a:10.0", "kind": "interface", "mac": "52:54:00:00:00:07", "teaming": {"persistent": "ua-stays"}}
+    done = bench.quadruple(fast)
+    assert done["hostdevs"][0]["teaming"] == {"persistent": "ua-stays"}
+    assert "ua-stays" in bench.xml()
+    bench.quadruple({"device": "0a:10.0", "boot_order": None, "vlan": 7})
+    bench.quadruple({"device": "0a:10.0"}, state="absent")
+    assert sorted(bench.rest()) == sorted(rest)
+
+
+def test_a_device_becomes_an_interface_and_a_hostdev_again(bench: Bench) -> None:
+    vf = "0000:0a:10.0"
+    bench.run({"device": vf, "alias": "ua-vf", "guest_address": "07:00.0"})
+    done = bench.quadruple({"device": vf, "kind": "interface", "mac": "52:54:00:12:34:56", "vlan": 42})
+    assert done["hostdevs"] == [
+        {
+            "address": vf,
+            "kind": "interface",
+            "guest_address": "0000:07:00.0",
+            "managed": True,
+            "alias": "ua-vf",
+            "mac": "52:54:00:12:34:56",
+            "vlan": 42,
+        }
+    ]
+    done = bench.quadruple({"device": vf, "kind": "hostdev"})
+    assert done["hostdevs"][0]["kind"] == "hostdev"
+    assert done["hostdevs"][0]["alias"] == "ua-vf"
+    assert "52:54:00:12:34:56" not in bench.xml()
+    # A network card whose address libvirt makes up keeps it.
+    bench.quadruple({"device": vf, "kind": "interface"})
+    mac = bench.run({"device": vf})["hostdevs"][0]["mac"]
+    done = bench.quadruple({"device": vf, "vlan": 3}, state="exact")
+    assert (done["hostdevs"][0]["kind"], done["hostdevs"][0]["mac"]) == ("interface", mac)

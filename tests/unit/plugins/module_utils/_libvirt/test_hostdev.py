@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given as everything
 from hypothesis import strategies as st
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definition import element_text
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.change import hostdev_text
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definition import PciHostdev, element_text
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.element import bindings
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev import (
     GUEST_SIDE,
+    HOSTDEV,
+    INTERFACE,
+    VIRTUALPORT_TYPE,
     Hostdev,
     changed_to,
     emit,
@@ -37,30 +41,57 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 ASSIGNED = st.builds(
     Hostdev,
+    kind=st.just(HOSTDEV),
     source=ADDRESSES,
     managed=st.booleans(),
     assigned=st.just(True),
     guest_address=maybe(ADDRESSES),
     multifunction=maybe(st.booleans()),
     driver_model=maybe(NAMES),
+    iommufd=maybe(st.booleans()),
     boot_order=maybe(st.integers(1, 99)),
     rom_enabled=maybe(st.booleans()),
     rom_bar=maybe(st.booleans()),
     rom_file=maybe(NAMES.map(lambda name: f"/roms/{name} <&'\">")),
     alias=maybe(NAMES.map(lambda name: f"ua-{name}")),
     acpi_index=maybe(st.integers(1, 16383)),
+    teaming_persistent=maybe(NAMES.map(lambda name: f"ua-{name}")),
     zpci_uid=maybe(st.integers(1, 0xFFFF)),
     zpci_fid=maybe(st.integers(0, 0xFFFFFFFF)),
+    startup_policy=maybe(st.sampled_from(["mandatory", "optional"])),
+    write_filtering=maybe(st.sampled_from(["yes", "no"])),
 ).map(lambda one: one if one.guest_address is not None else replace(one, multifunction=None))
 NOTHING: dict[str, Any] = dict.fromkeys(GUEST_SIDE)
 WITHHELD = ASSIGNED.map(lambda one: replace(one, assigned=False, **NOTHING))
-HOSTDEVS = ASSIGNED | WITHHELD
+NO_HOSTDEV: dict[str, Any] = {"startup_policy": None, "write_filtering": None}
+INTERFACES = st.builds(
+    lambda one, mac, vlan, profile: replace(
+        one,
+        **NO_HOSTDEV,
+        kind=INTERFACE,
+        mac=mac,
+        vlan=vlan,
+        virtualport_type=profile and VIRTUALPORT_TYPE,
+        virtualport_profileid=profile,
+    ),
+    ASSIGNED,
+    maybe(st.integers(0, 0xFFFFFF).map(lambda n: f"52:54:00:{n >> 16:02x}:{n >> 8 & 0xFF:02x}:{n & 0xFF:02x}")),
+    maybe(st.integers(1, 4094) | st.lists(st.integers(1, 4094), min_size=2, max_size=3).map(tuple)),
+    maybe(NAMES),
+)
+HOSTDEVS = ASSIGNED | WITHHELD | INTERFACES
 
 
 def new(hostdev: Hostdev) -> Any:
     element = etree.Element("hostdev")
     emit(hostdev, element)
     return element
+
+
+def rewritten(before: Hostdev, after: Hostdev) -> Any:
+    """What ``after`` becomes when ``before`` stands there."""
+    element = new(before)
+    return etree.fromstring(hostdev_text(after, PciHostdev(element, element_text(element), before)))
 
 
 @everything(HOSTDEVS)
@@ -72,13 +103,16 @@ def test_what_is_written_is_read_again(hostdev: Hostdev) -> None:
 
 @everything(HOSTDEVS, HOSTDEVS)
 def test_an_element_that_was_rewritten_says_the_new_and_nothing_of_the_old(before: Hostdev, after: Hostdev) -> None:
-    element = new(before)
-    emit(after, element)
+    element = rewritten(before, after)
     assert parse(element) == after
     if before.zpci_uid is None and before.zpci_fid is None:  # <address type='pci'/> may stay, and means nothing
 
         def said(whole: Any) -> list[bytes]:
-            return sorted(etree.tostring(child, method="c14n") for child in whole if child.attrib != {"type": "pci"})
+            return sorted(
+                etree.tostring(etree.fromstring(element_text(child)), method="c14n")
+                for child in whole
+                if child.attrib != {"type": "pci"}
+            )
 
         assert said(element) == said(new(after))
 
@@ -103,7 +137,7 @@ def test_what_was_changed_is_no_longer_unlike(wanted: Hostdev, present: Hostdev,
 
 @everything(HOSTDEVS)
 def test_what_libvirt_fills_in_is_no_difference(hostdev: Hostdev) -> None:
-    asked = replace(hostdev, guest_address=None, multifunction=None, zpci_uid=None, zpci_fid=None)
+    asked = replace(hostdev, kind=None, guest_address=None, multifunction=None, zpci_uid=None, zpci_fid=None, mac=None)
     assert unlike(asked, hostdev) == []
     assert unlike(asked, hostdev, exact=True) == []
 
@@ -117,7 +151,9 @@ def test_every_difference_is_named(hostdev: Hostdev, data: st.DataObject) -> Non
 
 
 def test_addresses_are_always_written_with_0x() -> None:
-    text = element_text(new(Hostdev(PciAddress(1, 0x10, 8, 3), guest_address=PciAddress(0, 9, 0, 0), managed=False)))
+    text = element_text(
+        new(Hostdev(HOSTDEV, PciAddress(1, 0x10, 8, 3), guest_address=PciAddress(0, 9, 0, 0), managed=False))
+    )
     assert text == (
         '<hostdev mode="subsystem" type="pci" managed="no">\n'
         "  <source>\n"
@@ -260,16 +296,30 @@ def test_every_wrong_value_is_named() -> None:
 def test_the_options_come_from_the_description() -> None:
     options = hostdev_options()
     assert list(options) == [
+        "kind",
         "managed",
         "assigned",
         "guest_address",
         "driver_model",
+        "iommufd",
         "boot_order",
         "rom",
         "alias",
         "acpi_index",
+        "teaming",
         "zpci",
+        "mac",
+        "vlan",
+        "virtualport",
     ]
+    assert options["kind"] == {"type": "str", "choices": ["hostdev", "interface"]}
+    assert options["virtualport"] == {
+        "type": "dict",
+        "options": {
+            "type": {"type": "str", "choices": ["802.1Qbh"], "default": "802.1Qbh"},
+            "profileid": {"type": "str", "required": True},
+        },
+    }
     assert options["managed"] == {"type": "bool", "default": True}
     assert options["rom"] == {
         "type": "dict",
@@ -290,8 +340,9 @@ def test_the_result_has_the_names_of_the_options() -> None:
         rom={"bar": False},
         zpci={"uid": 1, "fid": 2},
     )
-    assert replace(hostdev, source=PciAddress(0, 1, 0x10, 0)).as_result() == {
+    assert changed_to(replace(hostdev, source=PciAddress(0, 1, 0x10, 0)), None).as_result() == {
         "address": "0000:01:10.0",
+        "kind": "hostdev",
         "managed": False,
         "assigned": True,
         "guest_address": "0000:05:00.0",

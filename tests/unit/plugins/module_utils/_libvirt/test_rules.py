@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definitio
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.rules import registry
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.rules.context import OtherDomain
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
 from ansible_collections.kvm.passthrough.tests.unit.support.domains import (
     BOUND,
     BRIDGE,
     CARD,
+    DOMAIN,
     NIC,
     PAIR,
     PF,
@@ -173,10 +176,15 @@ INTERFACES = [
 
 @pytest.mark.parametrize("interface", INTERFACES)
 def test_a_device_that_an_interface_has(check: Check, interface: str) -> None:
-    problem = one(check({NIC: {}}, before=definition(interface)))
+    twice = interface + hostdev_xml(NIC)
+    problem = one(check({NIC: {"kind": "hostdev"}}, before=definition(twice)))
     assert problem.code == "duplicate_device"
-    assert "by an <interface type='hostdev'>" in problem.message
-    assert check({BOUND: {}}, before=definition(interface)) == []
+    assert problem.text == (
+        f"hostdevs[0] ({NIC}): the definition has the device 2 times, by interface and hostdev. Remove all but one of "
+        "these elements (virsh edit)."
+    )
+    assert check({NIC: {"kind": "hostdev"}}, before=definition(interface)) == []
+    assert check({BOUND: {}}, before=definition(twice)) == []
 
 
 def test_interface_addresses_are_read_as_libvirt_reads_them(check: Check) -> None:
@@ -473,3 +481,254 @@ def test_a_device_that_was_given_up_is_no_longer_needed(check: Check, tree: Sysf
     smbus = "0000:0c:00.0"
     tree.add_device(smbus, ids="8086:2930", pci_class=0x0C0500, driver="vfio-pci", group=30)
     assert check({smbus: {}}) == []
+
+
+# -- hostdevs and interfaces --------------------------------------------------------------------------------
+
+VF = "0000:0a:10.0"
+CARD_OF_A_TEAM = (
+    "<interface type='user'><mac address='52:54:00:00:00:09'/><alias name='ua-stays'/>"
+    "<teaming type='persistent'/></interface>"
+)
+
+
+def interface(**options: Any) -> dict[str, dict[str, Any]]:
+    return {VF: {"kind": "interface", **options}}
+
+
+def interface_xml(inner: str, address: str = VF) -> str:
+    source = hostdev_xml(address).partition("<source><address ")[2].partition("/>")[0]
+    return f"<interface type='hostdev'><source><address type='pci' {source}/></source>{inner}</interface>"
+
+
+def test_an_interface_of_a_vf_has_no_problem(check: Check) -> None:
+    assert check(interface(mac="52:54:00:00:00:01", vlan=42)) == []
+    assert check(interface(virtualport={"profileid": "web"})) == []
+
+
+def test_an_interface_needs_a_vf_that_is_a_network_card(check: Check, tree: SysfsTree) -> None:
+    assert one(check({NIC: {"kind": "interface"}})).text == (
+        f"hostdevs[0] ({NIC}): the kind is interface, but the device is no SR-IOV virtual function, and libvirt sets "
+        "MAC "
+        "address and VLAN through a physical function. Name a VF, or give the device with kind: hostdev; the guest's "
+        "driver then keeps the card's own MAC address."
+    )
+    tree.add_device("0000:0e:00.0", driver="nvme", pci_class=0x010802, group=60, totalvfs=2)
+    tree.add_vfs("0000:0e:00.0", 1, driver="nvme", first_group=61, pci_class=0x010802)
+    vf = str(next(iter(Bus(tree.host()).device(PciAddress.parse("0000:0e:00.0")).vfs)))
+    problem = one(check({vf: {"kind": "interface"}}))
+    assert problem.text == (
+        f"hostdevs[0] ({vf}): the kind is interface, but the device (class 010802) is no network card. Give it with "
+        "kind: hostdev."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        (
+            {NIC: {"mac": "52:54:00:00:00:01"}},
+            f"hostdevs[0] ({NIC}): mac is given, but the kind is hostdev, which has none. Leave it out, or make it "
+            "kind: "
+            "interface.",
+        ),
+        (
+            interface(assigned=False),
+            f"hostdevs[0] ({VF}): assigned is given, but the kind is interface, which has none. An interface is always "
+            "given to the guest: leave assigned out, or make it kind: hostdev.",
+        ),
+    ],
+)
+def test_what_only_the_other_kind_has(check: Check, wanted: dict[str, dict[str, Any]], text: str) -> None:
+    assert one(check(wanted)).text == text
+
+
+@pytest.mark.parametrize(
+    ("inner", "text"),
+    [
+        (
+            "<vlan trunk='yes'><tag id='1'/><tag id='2'/></vlan>",
+            "the interface is a trunk or has several VLANs (1, 2), which a VF cannot have. Give vlan with one number; "
+            "it "
+            "replaces what is there.",
+        ),
+        (
+            "<vlan><tag id='4095'/></vlan>",
+            "vlan 4095 is no VLAN: 0 stands for none, and 4095 is reserved. Choose one from 1 to 4094.",
+        ),
+        (
+            "<virtualport type='802.1Qbg'><parameters managerid='1'/></virtualport>",
+            "virtualport.type is 802.1Qbg, but libvirt can set up 802.1Qbh only for a device that is passed through. "
+            "Take "
+            "the virtualport out, or use an interface of type network, bridge or direct.",
+        ),
+        (
+            "<virtualport type='802.1Qbh'/>",
+            "the virtualport has no profileid. Give virtualport.profileid, the name of the port profile in the switch.",
+        ),
+        (
+            "<vlan><tag id='7'/></vlan><virtualport type='802.1Qbh'><parameters profileid='web'/></virtualport>",
+            "vlan and virtualport are both given, but with a virtual port it is the switch that chooses the VLAN. "
+            "Leave "
+            "one of the two out.",
+        ),
+    ],
+)
+def test_what_a_vf_cannot_have_although_the_definition_says_it(check: Check, inner: str, text: str) -> None:
+    before = definition(interface_xml(inner))
+    assert one(check(interface(), before=before)).text == f"hostdevs[0] ({VF}): {text}"
+    assert check({NIC: {}}, before=before) == []  # that is no matter for others
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code", "text"),
+    [
+        (
+            "startupPolicy",
+            "startup_policy_unsupported",
+            f"hostdevs[0] ({NIC}): the source has startupPolicy='optional', but libvirt has it for USB devices only. "
+            "Take "
+            "startupPolicy out of the element; state: exact does that.",
+        ),
+        (
+            "writeFiltering",
+            "write_filtering_unsupported",
+            f"hostdevs[0] ({NIC}): the source has writeFiltering='optional', but libvirt has it for Xen only. Take "
+            "writeFiltering out of the element; state: exact does that.",
+        ),
+    ],
+)
+def test_what_libvirt_has_for_other_devices_only(check: Check, attribute: str, code: str, text: str) -> None:
+    before = definition(hostdev_xml(NIC).replace("<source>", f"<source {attribute}='optional'>"))
+    problem = one(check({NIC: {}}, before=before))
+    assert (problem.code, problem.text) == (code, text)
+
+
+def test_macs_are_unique_except_in_a_team(check: Check) -> None:
+    before = definition(CARD_OF_A_TEAM)
+    assert one(check(interface(mac="52:54:00:00:00:09"), before=before)).text == (
+        f"hostdevs[0] ({VF}): mac 52:54:00:00:00:09 is already that of the domain's interface user (ua-stays). Give "
+        "each a "
+        "MAC address of its own, or leave it to libvirt."
+    )
+    team = {"persistent": "ua-stays"}
+    assert check(interface(mac="52:54:00:00:00:09", teaming=team), before=before) == []
+    assert check({NIC: {"teaming": team}}, before=before) == []
+    assert one(check(interface(mac="52:54:00:00:00:0a", teaming=team), before=before)).text == (
+        f"hostdevs[0] ({VF}): mac is 52:54:00:00:00:0a, but that of ua-stays, with which it is teamed, is "
+        "52:54:00:00:00:09. Give mac: 52:54:00:00:00:09; a guest teams cards of one MAC address."
+    )
+
+
+@pytest.mark.parametrize(
+    ("devices", "what"),
+    [
+        ("", "does not exist in the domain"),
+        (CARD_OF_A_TEAM.replace("<teaming type='persistent'/>", ""), "has no <teaming type='persistent'/>"),
+    ],
+)
+def test_the_other_one_of_a_team_is_there(check: Check, devices: str, what: str) -> None:
+    assert one(check({NIC: {"teaming": {"persistent": "ua-stays"}}}, before=definition(devices))).text == (
+        f"hostdevs[0] ({NIC}): teaming.persistent is ua-stays, but an interface of this alias {what}. Give the domain "
+        "an "
+        "interface of model virtio with <alias name='ua-stays'/> and <teaming type='persistent'/>."
+    )
+
+
+def test_a_hard_limit_leaves_room_for_what_vfio_locks(check: Check) -> None:
+    def limited(kib: int, more: str = "") -> Definition:
+        xml = DOMAIN.format(devices=more, boot="", arch="x86_64")
+        return Definition(xml.replace("<os>", f"<memtune><hard_limit>{kib}</hard_limit></memtune><os>"))
+
+    gibibyte = 1024 * 1024
+    assert one(check({NIC: {}}, before=limited(gibibyte + 65535))).text == (
+        f"hostdevs[0] ({NIC}): the domain has a <hard_limit> of 1114111 KiB, but a guest with such a device needs "
+        "1114112 KiB: its memory, and 1 GiB. Raise it, or take <hard_limit> out of <memtune>: libvirt then allows "
+        "what is "
+        "needed."
+    )
+    assert check({NIC: {}}, before=limited(gibibyte + 65536)) == []
+    assert check({NIC: {"assigned": False}}, before=limited(1)) == []
+    viommu = "<iommu model='intel'/>" + hostdev_xml(BOUND)
+    problem = one(check({NIC: {}}, before=limited(gibibyte + 2 * 65536 - 1, viommu)))
+    assert "its memory, 2 times because the guest has an IOMMU, and 1 GiB" in problem.message
+    assert check({NIC: {}}, before=limited(gibibyte + 65536, viommu), version=(8, 6, 0)) == []
+
+
+def test_ids_that_libvirt_could_make_up_for_another_device(check: Check) -> None:
+    s390x = definition(arch="s390x")
+    assert one(check({NIC: {"zpci": {"uid": 5}}, BOUND: {"zpci": {"fid": 6}}}, before=s390x)).text == (
+        f"hostdevs[0] ({NIC}): zpci.fid is not given, but hostdevs[1] ({BOUND}) asks for 0x6, which libvirt could "
+        "make up "
+        "for this one before it comes to that one. Give zpci.fid here too."
+    )
+    assert codes(check({**interface(), NIC: {"zpci": {"uid": 5, "fid": 5}}}, before=s390x)) == ["zpci_incomplete"]
+    assert check({NIC: {}, BOUND: {"zpci": {"uid": 5, "fid": 5}}}, before=s390x) == []
+    assert check({NIC: {"zpci": {"uid": 5}}, BOUND: {"zpci": {"uid": 6}}}, before=s390x) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "address", "owner"),
+    [
+        ("pc", "00:01.0", "the PIIX3's ISA bridge"),
+        ("pc-i440fx-7.2", "00:01.0", "the PIIX3's ISA bridge"),
+        ("pc-q35-7.2", "00:1f.0", "the ICH9's ISA bridge"),
+        ("q35", "00:1f.3", "the ICH9's SMBus"),
+    ],
+)
+def test_what_the_chipset_has_without_a_word(check: Check, machine: str, address: str, owner: str) -> None:
+    before = Definition(DOMAIN.replace("'q35'", f"'{machine}'").format(devices="", boot="", arch="x86_64"))
+    problem = check({NIC: {"guest_address": address}}, before=before)[0]
+    assert problem.text == (
+        f"hostdevs[0] ({NIC}): guest_address 0000:{address} is not possible: it belongs to {owner} in this guest. "
+        "Choose "
+        "another, or leave it to libvirt."
+    )
+
+
+def test_versions_that_ibm_z_needs(check: Check, tree: SysfsTree) -> None:
+    s390x = definition(arch="s390x")
+    tree.write("/proc/sys/kernel/osrelease", "4.13.0-1\n")
+    found = check({NIC: {}}, before=s390x, version=(4, 9, 0), qemu=(2, 10, 0))
+    assert [problem.text for problem in found] == [
+        f"hostdevs[0] ({NIC}): on IBM Z, PCI passthrough needs {name} {needed}, but this host has {there}. Upgrade "
+        f"{name}."
+        for name, needed, there in (
+            ("the kernel", "4.14", "4.13"),
+            ("libvirt", "4.10", "4.9.0"),
+            ("QEMU", "2.11", "2.10.0"),
+        )
+    ]
+    assert check({NIC: {}}, version=(4, 9, 0), qemu=(2, 10, 0)) == []
+    tree.write("/proc/sys/kernel/osrelease", "6.12.0\n")
+    assert check({NIC: {}}, before=s390x, qemu=(7, 2, 0)) == []
+
+
+def test_a_device_that_comes_from_a_pool(check: Check) -> None:
+    xml = DOMAIN.format(devices=interface_xml("<mac address='52:54:00:00:00:02'/>"), boot="", arch="x86_64")
+    before = Definition(xml, pooled=frozenset({"52:54:00:00:00:02"}))
+    assert one(check({VF: {}}, before=before)).text == (
+        f"hostdevs[0] ({VF}): the domain has the device already, from a network that is a pool of VFs. Name a VF that "
+        "is "
+        "not in the pool, or take that interface out of the domain."
+    )
+
+
+def test_every_code_of_every_rule_is_in_a_test() -> None:
+    here = Path(__file__).parent
+    tests = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    rules = Path(registry.__file__).parent
+    found = set()
+    for path in rules.glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r'problem\(\s*"([a-z_0-9]+)"', source))
+        found |= set(re.findall(r'unique\(\s*context,\s*"[a-z_]+",\s*"([a-z_0-9]+)"', source))
+    assert len(found) > 40
+    assert {code for code in found if f'"{code}"' not in tests} <= MESSAGES_IN_FULL
+
+
+# Of these, the whole message is in a test, without the code.
+MESSAGES_IN_FULL = {
+    *("vf_needed", "network_card_needed", "kind_conflict", "hard_limit_too_low", "version_too_old"),
+    *("vlan_trunk", "vlan_reserved", "virtualport_unsupported", "virtualport_incomplete"),
+}

@@ -184,7 +184,7 @@ def test_attributes_the_kernel_refuses(
 ) -> None:
     tree.add_device("00:02.0", driver="igb", group=4, numa_node=1).add_device("00:03.0", ids="8086:10c9")
     refusing: set[int] = set()
-    really_open, really_read = os.open, os.read
+    really_open, really_read, really_close = os.open, os.read, os.close
 
     def open_(path: str, flags: int, *more: Any, **named: Any) -> int:
         descriptor = really_open(path, flags, *more, **named)
@@ -193,8 +193,6 @@ def test_attributes_the_kernel_refuses(
                 os.close(descriptor)
                 raise OSError(error, os.strerror(error))
             refusing.add(descriptor)
-        else:
-            refusing.discard(descriptor)
         return descriptor
 
     def read(descriptor: int, length: int) -> bytes:
@@ -202,8 +200,13 @@ def test_attributes_the_kernel_refuses(
             raise OSError(error, os.strerror(error))
         return really_read(descriptor, length)
 
+    def close(descriptor: int) -> None:
+        refusing.discard(descriptor)
+        really_close(descriptor)
+
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(os, "close", close)
     bus = Bus(tree.host())
     found = everything(bus.devices()[0])
     assert {found[name] for name in IDENTITY} == {"device_vanished"}

@@ -37,7 +37,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_has
 
 DEFAULTS: dict[str, Any] = {
     "state": "bound",
-    "driver": "vfio-pci",
+    "driver": "auto",
     "exclusive": False,
     "group": "require",
     "persistent": True,
@@ -274,6 +274,256 @@ def test_exclusive_does_not_take_another_device_for_the_one_it_bound(kernel: Fak
     assert driver(kernel, VF0) == "vfio-pci"
 
 
+# -- which driver ------------------------------------------------------------------------------------------
+
+VARIANT = "mlx5_vfio_pci"
+
+
+@pytest.fixture
+def variants(kernel: FakeKernel) -> FakeKernel:
+    """A kernel with a variant driver for the VFs."""
+    kernel.drivers[VARIANT] = frozenset()
+    kernel.tree.write("/proc/sys/kernel/osrelease", f"{KERNELS[1]}\n")
+    kernel.tree.write(
+        f"/lib/modules/{KERNELS[1]}/modules.alias",
+        f"alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\nalias vfio_pci:v00008086d000010CAsv*sd*bc*sc*i* {VARIANT}\n",
+    )
+    return kernel.add_initramfs_tools(*KERNELS)
+
+
+def rules(kernel: FakeKernel) -> dict[str, str]:
+    """The driver that each device gets at every boot."""
+    return {str(device.address): device.driver for device in parse(kernel.read_text(RULES_PATH))}
+
+
+def test_the_driver_made_for_a_device_is_chosen(variants: FakeKernel) -> None:
+    """Also with others in one request; each gets its own at every boot."""
+    done = quadruple(variants, VF0, TWINS[0])
+    assert [driver(variants, address) for address in (VF0, TWINS[0])] == [VARIANT, "vfio-pci"]
+    loaded = [action["description"] for action in done["actions"] if "load the module" in action["description"]]
+    assert loaded == [f"load the module of {VARIANT}", "load the module of vfio-pci"]
+    assert rules(variants) == {VF0: VARIANT, TWINS[0]: "vfio-pci"}
+    assert variants.read_text(MODULES_PATH).splitlines()[1:] == [VARIANT, "vfio-pci"]
+    quadruple(variants, VF0, state="released")
+    assert [driver(variants, address) for address in (VF0, TWINS[0])] == ["igbvf", "vfio-pci"]
+    assert rules(variants) == {TWINS[0]: "vfio-pci"}
+
+
+def test_a_vfio_driver_that_a_device_has_is_kept_unless_another_is_named(variants: FakeKernel) -> None:
+    run(variants, VF0, driver="vfio-pci")
+    done = run(variants, VF0)
+    assert not done["changed"]
+    assert [f"set driver to {VARIANT}" in warning for warning in done["warnings"]] == [True]
+    assert rules(variants) == {VF0: "vfio-pci"}
+
+    done = quadruple(variants, VF0, driver=VARIANT)
+    assert done["devices"][0]["before"]["driver"] == "vfio-pci"
+    assert rules(variants) == {VF0: VARIANT}
+    assert "warnings" not in run(variants, VF0)
+    quadruple(variants, VF0, state="released")
+    assert driver(variants, VF0) == "igbvf"
+
+
+def test_a_variant_driver_that_is_not_to_be_had_is_passed_over(variants: FakeKernel) -> None:
+    """modules.alias names it, and the module is not there (a package for modules-extra that was not installed)."""
+    del variants.drivers[VARIANT]
+    quadruple(variants, VF0)
+    assert driver(variants, VF0) == "vfio-pci"
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("vfio_pci", "vfio-pci"), ("vfio-pci", "vfio-pci"), ("mlx5-vfio-pci", VARIANT), (VARIANT, VARIANT)],
+)
+def test_dashes_and_underscores_are_one(variants: FakeKernel, written: str, meant: str, present: bool) -> None:
+    if present:
+        variants.run(["modprobe", meant])
+    quadruple(variants, VF0, driver=written)
+    assert driver(variants, VF0) == meant
+
+
+def test_a_driver_of_another_spelling_that_is_there_is_the_one_that_is_meant(kernel: FakeKernel) -> None:
+    kernel.drivers["odd-vfio"] = frozenset()
+    kernel.run(["modprobe", "odd-vfio"])
+    run(kernel, VF0, driver="odd_vfio", persistent=False)
+    assert driver(kernel, VF0) == "odd-vfio"
+
+
+def test_mates_are_kept_with_the_vfio_drivers_they_have(variants: FakeKernel) -> None:
+    variants.run(["modprobe", VARIANT])
+    variants.tree.set_attribute(SLOT[1], "driver_override", VARIANT).bind(SLOT[1], VARIANT)
+    quadruple(variants, SLOT[0], group="include")
+    assert [driver(variants, address) for address in SLOT] == ["vfio-pci", VARIANT, "vfio-pci", "vfio-pci"]
+    assert rules(variants)[SLOT[1]] == VARIANT
+
+
+# -- a device that somebody else gave back, or that was replaced -------------------------------------------
+
+
+def records(kernel: FakeKernel) -> list[str]:
+    """The names of what is remembered of devices."""
+    text = kernel.attribute(STATE_PATH)
+    listed = json.loads(text)["records"] if text else []
+    return [record["key"] for record in listed if record["kind"] == "driver"]
+
+
+def test_released_twice(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    run(kernel, VF0, state="released")
+    kernel.writes.clear()
+    assert not run(kernel, VF0, state="released")["changed"]
+    assert kernel.writes == []
+
+
+def test_released_by_hand_meanwhile(kernel: FakeKernel) -> None:
+    """As driverctl and virsh nodedev-reattach do it: what is left is our rule and what we remember."""
+    run(kernel, VF0)
+    kernel.give_back(VF0)
+    kernel.writes.clear()
+
+    done = quadruple(kernel, VF0, state="released")
+
+    assert kernel.writes == []
+    assert done["actions"][0]["description"] == f"forget what {VF0} had: it has igbvf, and not through this collection"
+    assert not kernel.exists(RULES_PATH)
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_released_by_hand_and_bound_again(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    kernel.give_back(VF0)
+    quadruple(kernel, VF0)
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_what_somebody_else_gave_a_device_is_what_it_gets_back(kernel: FakeKernel) -> None:
+    """Not what it had at the time before."""
+    run(kernel, VF0)
+    kernel.drivers["uio_pci_generic"] = frozenset()
+    kernel.run(["modprobe", "uio_pci_generic"])
+    kernel.tree.set_attribute(VF0, "driver_override", "uio_pci_generic").bind(VF0, "uio_pci_generic")
+    quadruple(kernel, VF0)
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "uio_pci_generic"
+    assert kernel.attribute(f"/sys/bus/pci/devices/{VF0}/driver_override") == "uio_pci_generic"
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_unbound_by_hand_meanwhile(kernel: FakeKernel) -> None:
+    """Nobody gave it a driver, so it is still with us to give it back."""
+    run(kernel, VF0)
+    kernel.tree.set_attribute(VF0, "driver_override", "(null)").bind(VF0, None)
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_a_driver_that_is_gone_is_told_and_comes_back_with_a_later_run(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    kernel.run(["modprobe", "-r", "igbvf"])
+    known = kernel.drivers.pop("igbvf")
+    done = run(kernel, VF0, state="released")
+    assert [f"{VF0} had the driver igbvf" in warning for warning in done["warnings"]] == [True]
+    assert "warnings" not in run(kernel, VF0, state="released")
+    kernel.drivers["igbvf"] = known
+    quadruple(kernel, VF0, state="released")
+    assert driver(kernel, VF0) == "igbvf"
+    assert not kernel.exists(STATE_PATH)
+
+
+NEW = "1520"
+"""The id of another device of the same make."""
+
+
+def replace_device(kernel: FakeKernel, address: str, driver: str | None = None) -> None:
+    """A machine that was switched off, and has another device in that place now."""
+    kernel.tree.set_attribute(address, "device", f"0x{NEW}").set_attribute(address, "driver_override", "(null)")
+    kernel.tree.bind(address, driver)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_device_in_the_place_of_another_is_not_taken_for_it(kernel: FakeKernel, persistent: bool) -> None:
+    run(kernel, TWINS[0], persistent=persistent)
+    replace_device(kernel, TWINS[0])
+    kernel.writes.clear()
+
+    error = refused(kernel, TWINS[0], persistent=persistent)
+
+    assert codes(error) == [("identity_mismatch", TWINS[0])]
+    assert "expected 8086:10d3, found 8086:1520" in str(error)
+    assert error.problems[0].details["differences"] == [{"field": "ids", "expected": "8086:10d3", "found": "8086:1520"}]
+
+
+def test_a_new_device_that_is_meant_is_bound_and_the_old_one_forgotten(kernel: FakeKernel) -> None:
+    run(kernel, TWINS[0])
+    replace_device(kernel, TWINS[0])
+    meant = {"address": TWINS[0], "expect": {"vendor_id": "8086", "device_id": NEW}}
+    done = quadruple(kernel, meant)
+    assert f"forget what {TWINS[0]} had: the device 8086:10d3 is gone" in [
+        action["description"] for action in done["actions"]
+    ]
+    assert records(kernel) == [f"{TWINS[0]} 8086:{NEW}"]
+    assert [f"{device.device:04x}" for device in parse(kernel.read_text(RULES_PATH))] == [NEW]
+    assert "stale" not in str(run(kernel, meant).get("warnings"))
+
+
+def test_a_rule_knows_the_card_too(kernel: FakeKernel) -> None:
+    run(kernel, TWINS[0])
+    kernel.tree.set_attribute(TWINS[0], "subsystem_device", "0x4711")
+    error = failure(kernel, TWINS[0])
+    assert error is not None
+    assert error.code == "identity_mismatch"
+    assert "card 1af4:1100" in str(error)
+    assert "card 1af4:4711" in str(error)
+
+
+def test_release_of_a_place_forgets_what_was_there(kernel: FakeKernel) -> None:
+    run(kernel, TWINS[0])
+    replace_device(kernel, TWINS[0], driver="e1000e")
+    quadruple(kernel, TWINS[0], state="released")
+    assert driver(kernel, TWINS[0]) == "e1000e"
+    assert not kernel.exists(RULES_PATH)
+    assert not kernel.exists(STATE_PATH)
+
+
+def test_devices_that_are_gone_are_told_until_exclusive_drops_them(kernel: FakeKernel) -> None:
+    run(kernel, TWINS[0], TWINS[1], VF0, VF1)
+    kernel._remove_device(TWINS[0])
+    replace_device(kernel, VF1, driver="igbvf")
+
+    done = quadruple_without_change(kernel, VF0)
+
+    assert done["stale"] == [
+        {"address": VF1, "ids": "8086:10ca", "found": f"8086:{NEW}", "driver": "vfio-pci", "persistent": True},
+        {"address": TWINS[0], "ids": "8086:10d3", "found": None, "driver": "vfio-pci", "persistent": True},
+    ]
+    assert [text.split(",")[0] for text in done["warnings"]] == [
+        f"The device 8086:10ca at {VF1}",
+        f"The device 8086:10d3 at {TWINS[0]}",
+    ]
+
+    done = quadruple(kernel, VF0, TWINS[1], exclusive=True)
+
+    assert "warnings" not in done
+    assert run(kernel, VF0)["stale"] == []
+    assert records(kernel) == [f"{VF0} 8086:10ca", f"{TWINS[1]} 8086:10d3"]
+    assert list(rules(kernel)) == [VF0, TWINS[1]]
+    assert driver(kernel, VF1) == "igbvf"
+
+
+def quadruple_without_change(kernel: FakeKernel, *devices: Any, **options: Any) -> dict[str, Any]:
+    """A check and a run that change nothing and say the same."""
+    before = tree_hash(kernel.root)
+    found = [run(kernel, *devices, check=check, **options) for check in (True, False)]
+    assert found[0] == found[1]
+    assert not found[0]["changed"]
+    assert tree_hash(kernel.root) == before
+    return found[0]
+
+
 # -- groups ------------------------------------------------------------------------------------------------
 
 
@@ -508,14 +758,12 @@ def test_without_a_module(kernel: FakeKernel) -> None:
     assert codes(refused(kernel, VF0)) == [("driver_unavailable", "")]
 
 
-def test_the_name_of_a_loaded_module_is_no_name_of_a_driver(kernel: FakeKernel) -> None:
-    """Nor is the module taken away again from the devices that have its driver."""
-    run(kernel, VF0)
-    kernel.writes.clear()
-    error = refused(kernel, VF1, driver="vfio_pci")
+def test_a_loaded_module_without_such_a_driver(kernel: FakeKernel) -> None:
+    """It is not loaded again, and so not unloaded from under the devices that have its driver under another name."""
+    kernel.tree.path("/sys/module/odd_vfio").mkdir()
+    error = refused(kernel, VF1, driver="odd_vfio")
     assert codes(error) == [("driver_unavailable", "")]
-    assert "vfio_pci is the module of vfio-pci" in str(error)
-    assert driver(kernel, VF0) == "vfio-pci"
+    assert "the kernel has no PCI driver odd_vfio" in str(error)
 
 
 def test_a_module_that_others_use_by_now_stays(kernel: FakeKernel) -> None:
@@ -647,7 +895,7 @@ def failure(kernel: FakeKernel, *devices: Any, **options: Any) -> PassthroughErr
 
 
 @pytest.mark.parametrize("state", ["bound", "released"])
-@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.IGNORE])
+@pytest.mark.parametrize("fault", [Fault.EIO, Fault.IGNORE])
 def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
     """At each write in turn: the request fails as a whole, and everything is as it was before."""
     for position in itertools.count(1):
@@ -657,7 +905,7 @@ def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
         before = tree_listing(kernel.root, OWN)
         records = kernel.attribute(STATE_PATH)
         kernel.writes.clear()
-        kernel.faults = {position: fault}
+        kernel.faults.by_number = {position: fault}
         error = failure(kernel, *SLOT, VF0, state=state)
         if error is None:
             assert len(kernel.writes) == position - 1  # every write was tried
@@ -671,14 +919,14 @@ def test_any_write_may_fail(tmp_path: Path, fault: Fault, state: str) -> None:
 def test_a_late_driver_is_waited_for(tmp_path: Path) -> None:
     for position in range(1, 4):
         kernel = hypervisor(tmp_path / str(position))
-        kernel.faults = {position: Fault.LATE}
+        kernel.faults.by_number = {position: Fault.LATE}
         run(kernel, VF0)
         assert driver(kernel, VF0) == "vfio-pci"
 
 
 def test_a_device_that_hangs(kernel: FakeKernel) -> None:
     """The others are brought back; the one that hangs is not written to again, and stays on record."""
-    kernel.faults = {4: Fault.HANG}  # unbind of the second
+    kernel.faults.by_number = {4: Fault.HANG}  # unbind of the second
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0, VF1)
     result = caught.value.as_result()
@@ -692,7 +940,7 @@ def test_a_device_that_hangs(kernel: FakeKernel) -> None:
 
 
 def test_a_device_that_vanishes(kernel: FakeKernel) -> None:
-    kernel.faults = {4: Fault.VANISH}
+    kernel.faults.by_number = {4: Fault.VANISH}
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0, VF1)
     assert driver(kernel, VF0) == "igbvf"

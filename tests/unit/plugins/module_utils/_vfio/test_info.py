@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -419,6 +420,20 @@ def test_a_device_that_vanishes_is_named(tree: SysfsTree) -> None:
     assert "0000:01:10.0" in vanished["message"]
     assert result["msg"].endswith("; 1 more could not be described.")
     assert "      +- 0000:01:10.0" in result["tree_lines"]
+
+
+def test_a_device_that_hangs_does_not_keep_others_from_being_described(
+    tree: SysfsTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its driver hangs, whoever reads driver_override waits for ever; once is enough to know."""
+    monkeypatch.setattr("ansible_collections.kvm.passthrough.plugins.module_utils._pci.device.LOCK_TIMEOUT", 0.3)
+    override = tree.path(f"{tree.device_path('01:00.0')}/driver_override")
+    override.unlink()
+    os.mkfifo(override)  # opening it blocks
+    result = devices_report(tree.host(runner=no_network), None, obstacles=True)
+    assert [(each["address"], each["code"]) for each in result["undescribed"]] == [("0000:01:00.0", "device_hangs")]
+    assert "reboot the host" in result["undescribed"][0]["message"]
+    assert len(result["devices"]) == 8
 
 
 def test_a_device_that_vanishes_does_not_hide_its_group(tree: SysfsTree) -> None:

@@ -4,19 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
+from unittest import mock
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
-from ansible_collections.kvm.passthrough.tests.unit.support.kernel import Fault
+from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import SLOT, TWINS, VF0, VF1, hypervisor
+from ansible_collections.kvm.passthrough.tests.unit.support.procedures import WRITING_CALLS
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 SELECTORS = st.one_of(
@@ -34,7 +42,7 @@ REQUESTS = st.fixed_dictionaries(
         "timeout": st.just(5),
     }
 )
-FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.REFUSE, Fault.IGNORE, Fault.LATE]), max_size=1)
+FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.EIO, Fault.IGNORE, Fault.LATE]), max_size=1)
 
 
 # An example takes a tenth of a second, and shrinking one takes hundreds; what fails has four steps at the most.
@@ -57,7 +65,7 @@ def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) ->
                 continue
             assert tree_listing(kernel.root, ("run", "var")) == before
             kernel.writes.clear()
-            kernel.faults = dict(faults)
+            kernel.faults.by_number = dict(faults)
             try:
                 done = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
             except PassthroughError:
@@ -65,13 +73,130 @@ def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) ->
                 assert kernel.attribute(STATE_PATH) == records
                 continue
             assert done == predicted
-            kernel.faults = {}
+            kernel.faults.clear()
             again = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
             assert not again["changed"]
-        kernel.faults = {}
+        kernel.faults.clear()
         nothing = {**steps[0][0], "devices": [], "state": "bound", "exclusive": True}
         execute(kernel, build(kernel, nothing), module="vfio_devices", check_mode=False)
         assert kernel.attribute(STATE_PATH) is None
         if "vfio-pci" in kernel.loaded:
             kernel.run(["modprobe", "-r", "vfio-pci"])
         assert tree_listing(kernel.root, ("run", "var")) == pristine
+
+
+# -- four devices, of which the third goes wrong -----------------------------------------------------------
+
+FOUR = [VF0, VF1, *TWINS]
+THIRD = FOUR[2]
+OWN = ("run", "var")
+NOT_TO_BE_BROUGHT_BACK = (Fault.HANG, Fault.VANISH)
+
+
+def run(kernel: FakeKernel, devices: list[str], state: str, *, persistent: bool = True) -> dict[str, Any]:
+    params = {
+        "devices": devices, "state": state, "driver": "auto", "exclusive": False, "group": "require",
+        "persistent": persistent, "force": [], "timeout": 5,
+    }  # fmt: skip
+    return execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
+
+
+def drivers(kernel: FakeKernel, devices: list[str]) -> list[str | None]:
+    return [kernel.link_name(f"/sys/bus/pci/devices/{address}/driver") for address in devices]
+
+
+@pytest.mark.parametrize("attribute", ["driver_override", "unbind", "drivers_probe"])
+@pytest.mark.parametrize("fault", list(Fault))
+def test_of_four_the_third_goes_wrong(tmp_path: Path, fault: Fault, attribute: str) -> None:
+    kernel = hypervisor(tmp_path)
+    before = tree_listing(kernel.root, OWN)
+    kernel.faults.inject(THIRD, attribute, fault)
+    try:
+        run(kernel, FOUR, "bound")
+    except PassthroughError as error:
+        result = error.as_result()
+    else:  # late is early enough, and only who is asked to take the device can decline
+        assert fault is Fault.LATE or (fault is Fault.DECLINE and attribute != "drivers_probe")
+        assert drivers(kernel, FOUR) == ["vfio-pci"] * 4
+        return
+    assert THIRD in result["failed_action"]
+    assert THIRD in result["msg"]
+    others = [address for address in FOUR if address != THIRD]
+    assert drivers(kernel, others) == ["igbvf", "igbvf", "e1000e"]
+    if fault in NOT_TO_BE_BROUGHT_BACK:
+        assert {problem["target"] for problem in result["not_undone"]} >= {THIRD}
+        assert not {problem["target"] for problem in result["not_undone"]} & set(others)
+        assert result.get("reboot_required", False) == (fault is Fault.HANG)
+    else:
+        assert result["not_undone"] == []
+        assert tree_listing(kernel.root, OWN) == before
+        assert kernel.attribute(STATE_PATH) is None
+
+
+# -- killed at any moment ----------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What the process is told that is dead. Nothing may catch it and go on."""
+
+
+@contextlib.contextmanager
+def killed_at(kernel: FakeKernel, moment: int) -> Iterator[None]:
+    """The process ends just before the ``moment``-th attribute, command or file that it puts in place (from 1).
+
+    It does nothing later either, so that nothing is cleaned up; what the kernel itself does in its tree does not count.
+    What is between, in a folder nobody reads, is for the tests of ``_core.files``.
+    """
+    done = 0
+    inside = False
+
+    def mortal(function: Callable[..., Any], counts: bool = True) -> Callable[..., Any]:
+        def act(*arguments: Any, **named: Any) -> Any:
+            nonlocal done, inside
+            if inside:
+                return function(*arguments, **named)
+            done += counts
+            if done >= moment:
+                raise Killed
+            inside = True
+            try:
+                return function(*arguments, **named)
+            finally:
+                inside = False
+
+        return act
+
+    with contextlib.ExitStack() as stack:
+        for name in WRITING_CALLS:
+            stack.enter_context(mock.patch.object(os, name, mortal(getattr(os, name), name == "rename")))
+        stack.enter_context(mock.patch.object(Host, "run", mortal(Host.run)))
+        stack.enter_context(mock.patch.object(kernel, "write_attribute", mortal(kernel.write_attribute)))
+        yield
+
+
+@pytest.mark.parametrize("state", ["bound", "released"])
+@pytest.mark.parametrize("following", ["bound", "released"])
+def test_killed_at_any_moment(tmp_path: Path, state: str, following: str) -> None:
+    """The next run, whichever, comes to its end as if nothing had been, and release leaves no trace."""
+    devices = [VF0, TWINS[0]]
+    for moment in itertools.count(1):
+        kernel = hypervisor(tmp_path / str(moment))
+        pristine = tree_listing(kernel.root, OWN)
+        if state == "released":
+            run(kernel, devices, "bound", persistent=False)
+        try:
+            with killed_at(kernel, moment):
+                run(kernel, devices, state, persistent=False)
+            break
+        except Killed:
+            pass
+        run(kernel, devices, following, persistent=False)
+        expected = ["vfio-pci"] * 2 if following == "bound" else ["igbvf", "e1000e"]
+        assert drivers(kernel, devices) == expected, moment
+        assert not run(kernel, devices, following, persistent=False)["changed"], moment
+        run(kernel, devices, "released", persistent=False)
+        assert kernel.attribute(STATE_PATH) is None, moment
+        if "vfio-pci" in kernel.loaded:
+            kernel.run(["modprobe", "-r", "vfio-pci"])
+        assert tree_listing(kernel.root, OWN) == pristine, moment
+    assert moment > 10

@@ -1,0 +1,140 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take back what kernel_parameters did on a host, by its records: exactly that, and nothing that came later.
+
+Of each name, each place of the settings (see :class:`~.loader.BootLoader`) gets what it had before the first change of
+ours, where it still has what the last one left. What somebody else has changed since is theirs: it stays, and is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.errors import PassthroughError
+from .._core.host import Host
+from .._core.plan import Plan
+from .._core.state import Record, StateStore
+from .cmdline import Request, Restoration
+from .detect import AUTO, detect
+from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Detection, Observed
+from .parameters import KernelParameters, Observation, build
+
+Places = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is not taken back, because somebody else changed it after us."""
+
+    key: str
+    place: str
+    left: tuple[str, ...]
+    """What our last change left there."""
+    found: tuple[str, ...]
+    """What is there now."""
+
+    def as_result(self) -> dict[str, Any]:
+        """In a module's result."""
+        return {"name": self.key, "place": self.place, "left": list(self.left), "found": list(self.found)}
+
+
+class RevertParameters(KernelParameters):
+    """Give each name back what it had before; a :class:`~.._core.runner.Procedure`."""
+
+    def __init__(self, host: Host, records: Sequence[Record], detection: Detection) -> None:
+        """:param records: of the kind ``kernel_parameter``, of this host's boot loader"""
+        super().__init__(host, Request(), detection)
+        self._records = records
+
+    def plan(self, observed: Observation) -> BootPlan:
+        """The boot loader's own plan for what is to be given back.
+
+        :raises PassthroughError: as the boot loader's plan for a request of an operator
+        """
+        restoration, _unused = restoration_of(self._records, observed.boot)
+        plan = BootPlan(predicted=observed.boot.configuration)
+        if restoration.keys:
+            plan = self._loader.plan(observed.boot, restoration)
+        # Also when nothing is left to do: an earlier run may have been killed just before it dropped them.
+        plan.returned += [(record.kind, record.key) for record in self._records]
+        return plan
+
+    def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
+        """The result fields of kernel_parameters, and more; the running kernel is compared with what will be.
+
+        ``kept`` is what somebody else changed after us. ``diverged`` are names that somebody else had changed between
+        two changes of ours: they get what was there before the first one, and what was in between is lost.
+        """
+        restoration, kept = restoration_of(self._records, observed.boot)
+        result = super().report(observed, plan)
+        after = plan.predicted.normal if isinstance(plan, BootPlan) else observed.boot.configuration.normal
+        return {
+            **result,
+            "reboot_required": bool(restoration.differing(observed.running, after)),
+            "kept": [item.as_result() for item in kept],
+            "diverged": [record.key for record in self._records if record.diverged],
+        }
+
+
+def build_any(
+    host: Host,
+    present: Sequence[str] = (),
+    absent: Sequence[str] = (),
+    bootloader: str = AUTO,
+    kernels: str = ALL_KERNELS,
+    revert: bool = False,
+) -> KernelParameters:
+    """Make the procedure that the options of the module kernel_parameters ask for.
+
+    :raises PassthroughError: ``revert_excludes_parameters``, or as :func:`~.parameters.build`
+    """
+    if not revert:
+        return build(host, present, absent, bootloader, kernels)
+    if present or absent or kernels != ALL_KERNELS:
+        raise PassthroughError(
+            "revert_excludes_parameters",
+            "revert takes back all that this module did on the host, so that present, absent and kernels have no "
+            "meaning beside it.",
+            "Leave them out, or revert in a task of its own before this one.",
+            field="revert",
+            value=True,
+        )
+    return build_revert(host, bootloader) or RevertParameters(host, (), detect(host, bootloader))
+
+
+def build_revert(host: Host, bootloader: str = AUTO) -> RevertParameters | None:
+    """Find out what there is to take back, and make the procedure; None when there is nothing.
+
+    Records of a boot loader that this host no longer boots with are left alone: its settings are not in use.
+
+    :raises PassthroughError: for a host whose boot loader is not handled, or records that cannot be read
+    """
+    records = StateStore(host).all(RECORD_KIND)
+    if not records:
+        return None
+    detection = detect(host, bootloader)
+    ours = [record for record in records if (record.restore or {}).get("bootloader") == detection.name]
+    return RevertParameters(host, ours, detection) if ours else None
+
+
+def restoration_of(records: Sequence[Record], seen: Observed) -> tuple[Restoration, list[Kept]]:
+    """What brings everything back as far as nobody else has changed it, and what somebody else has.
+
+    After a crash a place may have what any of the unfinished changes left, so none of that is somebody else's.
+    """
+    wanted: dict[str, dict[str, Sequence[str]]] = {}
+    kept: list[Kept] = []
+    for record in records:
+        now: Places = seen.places(record.key)
+        ours: list[Places] = [record.after, *record.pending]
+        for place in sorted({place for state in (record.before, *ours) for place in state}):
+            found = list(now.get(place, ()))
+            before = list(record.before.get(place, ()))
+            if found in (before, *(list(state.get(place, ())) for state in ours)):
+                wanted.setdefault(place, {})[record.key] = before
+            else:
+                left = tuple(record.after.get(place, ()))
+                kept.append(Kept(record.key, place, left, tuple(found)))
+    return Restoration.of_places(wanted), kept
