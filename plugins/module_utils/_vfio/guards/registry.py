@@ -10,6 +10,7 @@ from .base import Change, Finding, Guard, GuardContext
 from .boot_disk import BootDisk
 from .bridge import Bridge
 from .console_display import ConsoleDisplay
+from .display_in_use import DisplayInUse
 from .has_vfs import HasVfs
 from .in_use_by_domain import InUseByDomain
 from .management_network import ManagementNetwork
@@ -29,6 +30,7 @@ GUARDS: tuple[Guard, ...] = (
     BootDisk(),
     ManagementNetwork(),
     ConsoleDisplay(),
+    DisplayInUse(),
     UsbInUse(),
     InUseByDomain(),
     HasVfs(),
