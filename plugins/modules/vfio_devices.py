@@ -46,6 +46,7 @@ description:
     V(reserved_region) that the firmware keeps memory mapped for a device of its IOMMU group.
   - >-
     A device that the kernel cannot reset (V(no_reset) in M(kvm.passthrough.pci_device_info)) is bound with a warning.
+    So is a device released with which a domain is defined that does not start while the host has it (C(managed='no')).
   - >-
     Where the IOMMU group of a device shows only when a driver probes the device (Arm, before Linux 6.15), this module
     says so in a warning, binds the device, looks at its group, and takes everything back when the group is not

@@ -12,6 +12,7 @@ from .bridge import Bridge
 from .console_display import ConsoleDisplay
 from .display_in_use import DisplayInUse
 from .has_vfs import HasVfs
+from .in_domain_definition import InDomainDefinition
 from .in_use_by_domain import InUseByDomain
 from .management_network import ManagementNetwork
 from .no_interrupt_remapping import NoInterruptRemapping
@@ -33,6 +34,7 @@ GUARDS: tuple[Guard, ...] = (
     DisplayInUse(),
     UsbInUse(),
     InUseByDomain(),
+    InDomainDefinition(),
     HasVfs(),
     NoReset(),
 )

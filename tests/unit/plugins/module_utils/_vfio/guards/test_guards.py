@@ -491,6 +491,76 @@ def test_unreadable_process_evidence(machine: Machine) -> None:
     assert machine.unknown(NIC) == ["in_use_by_domain"]
 
 
+# -- in_domain_definition ----------------------------------------------------------------------------------
+
+DEFINITION = """\
+<!--
+WARNING: THIS IS AN AUTO-GENERATED FILE. CHANGES TO IT ARE LIKELY TO BE
+OVERWRITTEN AND LOST. Changes to this xml configuration should be made using:
+  virsh edit web
+or other application using the libvirt API.
+-->
+
+<domain type='kvm'>
+  <name>web</name>
+  <uuid>b0a1f2b8-3a53-4a8e-93a5-1d1f0a3b5c11</uuid>
+  <devices>
+    <hostdev mode='subsystem' type='pci' managed='{managed}'>
+      <driver name='vfio'/>
+      <source>
+        <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>
+      </source>
+      <address type='pci' domain='0x0000' bus='0x03' slot='0x00' function='0x0'/>
+    </hostdev>
+    <hostdev mode='subsystem' type='usb' managed='yes'>
+      <source>
+        <address bus='1' device='0'/>
+      </source>
+    </hostdev>
+    <interface type='hostdev' managed='no'>
+      <mac address='52:54:00:6d:90:02'/>
+      <source>
+        <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x1'/>
+      </source>
+    </interface>
+  </devices>
+</domain>
+"""
+
+
+def test_a_domain_that_expects_a_device_to_be_bound(machine: Machine) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", DEFINITION.format(managed="no"))
+    for address in (NIC, NIC2):
+        machine.tree.bind(address, "vfio-pci")
+        assert f"domain web is defined with {address} and managed='no'" in machine.only(
+            address, "in_domain_definition", Change.RELEASE
+        )
+        assert not machine.findings(address, Change.RELEASE)[0].refuses
+        assert machine.findings(address, Change.ASSIGN) == []
+    assert machine.findings(DISK2, Change.RELEASE) == []  # where the guest sees it is another address
+
+
+def test_a_domain_that_takes_the_device_by_itself(machine: Machine) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", DEFINITION.format(managed="yes"))
+    assert machine.findings(NIC, Change.RELEASE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        DEFINITION.format(managed="no")[:-20],
+        DEFINITION.format(managed="no").replace("domain type", "network type").replace("</domain", "</network"),
+        DEFINITION.format(managed="no").replace("slot='0x00'", "slot='0x99'"),
+        DEFINITION.format(managed="no").replace("type='pci'", "type='mdev'").replace("'hostdev'", "'bridge'"),
+    ],
+)
+def test_files_that_define_no_device(machine: Machine, text: str) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", text)
+    machine.tree.write("/etc/libvirt/qemu/web.xml~", DEFINITION.format(managed="no"))
+    assert machine.findings(NIC, Change.RELEASE) == []
+
+
 def namespace(machine: Machine, process: str, kind: str, number: int) -> None:
     path = machine.tree.path(f"/proc/{process}/ns/{kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
