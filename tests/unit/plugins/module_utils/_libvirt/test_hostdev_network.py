@@ -497,6 +497,37 @@ def test_what_the_host_lives_on_and_what_shares_a_group(bench: Bench) -> None:
         bench.tree.path(f"/sys/kernel/iommu_groups/21/devices/{VFS[0]}").unlink()
 
 
+def test_a_pf_that_is_not_there_any_more(bench: Bench) -> None:
+    bench.define(POOL.replace("enp10s0", "enp99s0"))
+    error = bench.fails(vlan=5)
+    assert codes(error) == ["pf_not_found"]
+    assert "its PF enp99s0 is no network interface of a PCI device on this host now" in str(error)
+
+
+def test_a_vf_that_is_no_network_card(bench: Bench) -> None:
+    bench.tree.set_attribute(VFS[0], "class", "0x010802")
+    try:
+        error = bench.fails(devices=[VFS[0]])
+    finally:
+        bench.tree.set_attribute(VFS[0], "class", "0x020000")
+    assert codes(error) == ["not_a_network_device"]
+    assert "the device is a VF, but no network card (class 010802)" in str(error)
+
+
+def test_a_pf_without_an_interface(bench: Bench) -> None:
+    """As long as it is bound to VFIO, or its driver makes none."""
+    interface = bench.tree.path("/sys/class/net/enp10s0")
+    parked = interface.with_name("parked")
+    interface.rename(parked)
+    try:
+        by_vfs, by_pf = bench.fails(devices=VFS), bench.fails(pf=PF)
+    finally:
+        parked.rename(interface)
+    assert codes(by_vfs) == ["pf_without_interface"] * 2
+    assert f"its PF {PF} has no network interface, through which libvirt sets MAC address and VLAN" in str(by_vfs)
+    assert codes(by_pf) == ["pf_without_interface"]
+
+
 def test_all_problems_are_reported_together(bench: Bench) -> None:
     error = bench.fails(name="a/b", devices=[PLAIN, "01:20.0", {"mac": "x"}], vlan=5000)
     assert codes(error) == ["network_name_invalid", "hostdev_value_invalid", "address_out_of_range", "selector_invalid"]
