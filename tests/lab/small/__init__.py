@@ -97,8 +97,8 @@ _ZPCI = (
     "-device", "zpci,uid=0x1234,fid=0x00abcdef,target=pci3", "-device", "virtio-net-pci,id=pci3,netdev=wire2",
 )  # fmt: skip
 
-# One of everything that a host uses, each beside a device of the same kind that it does not use. What is said of them
-# and who uses them is in test_devices_in_use.py; the two roots of paths lead to one disk.
+# What a host uses, each beside a device of the same kind that it does not use. Who uses them is in
+# test_devices_in_use.py. The two controllers of the subsystem are two paths to one disk.
 _USED_AND_FREE = (
     # Otherwise there is a PS/2 keyboard.
     "-machine", "i8042=off",
