@@ -25,7 +25,7 @@ description:
     has it; V(management_network) that its interface carries an address, a default route or the SSH connection of the
     host; V(boot_disk) that the host uses a disk behind it.
     Changing settings of a VF is refused for the same reasons, but trust, spoof check, rates and link state may be
-    changed while a virtual machine runs.
+    changed while a virtual machine runs. Domains that are defined with a VF that will be gone are named in a warning.
   - >-
     Afterwards VFs are addressed by their PF and their index, as in V({pf: {address: "0000:01:00.0"}, vf: [0, 1]}).
     M(kvm.passthrough.vfio_devices) binds them to VFIO.

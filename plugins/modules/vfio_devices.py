@@ -35,17 +35,18 @@ description:
     V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers, or
     that a program writes to its disk; V(management_network) that it carries an address, a default route or the SSH
     connection of the host, through whatever is stacked on its interface; V(console_display) that the host booted with
-    it as its display, or draws its console into its memory; V(usb_in_use) that all keyboards of the host are behind it;
-    V(in_use_by_domain) that a running virtual machine uses it; V(has_vfs) that it is a physical function with virtual
-    functions; V(system_device) that it is a part of the platform, such as a memory controller; V(bridge) that it is a
-    PCI bridge; V(no_iommu) that it is in no IOMMU group; V(group_not_viable) that others of its IOMMU group are not
-    listed.
+    it as its display, or draws its console into its memory; V(display_in_use) that a program has it open as a graphics
+    card; V(usb_in_use) that all keyboards of the host are behind it; V(in_use_by_domain) that a running virtual machine
+    uses it; V(has_vfs) that it is a physical function with virtual functions; V(system_device) that it is a part of the
+    platform, such as a memory controller; V(bridge) that it is a PCI bridge; V(no_iommu) that it is in no IOMMU group;
+    V(group_not_viable) that others of its IOMMU group are not listed.
   - >-
     Two reasons are no danger to the host, but the kernel would refuse the device when a guest is started with it.
     V(no_interrupt_remapping) means that the IOMMU does not remap interrupts and VFIO was not told to do without;
     V(reserved_region) that the firmware keeps memory mapped for a device of its IOMMU group.
   - >-
     A device that the kernel cannot reset (V(no_reset) in M(kvm.passthrough.pci_device_info)) is bound with a warning.
+    So is a device released with which a domain is defined that does not start while the host has it (C(managed='no')).
   - >-
     Where the IOMMU group of a device shows only when a driver probes the device (Arm, before Linux 6.15), this module
     says so in a warning, binds the device, looks at its group, and takes everything back when the group is not
@@ -143,6 +144,7 @@ options:
     choices:
       - boot_disk
       - console_display
+      - display_in_use
       - has_vfs
       - in_use_by_domain
       - management_network

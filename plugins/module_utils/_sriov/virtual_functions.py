@@ -202,6 +202,13 @@ class SriovVfs:
                     "vanish. New virtual functions are bound again at once only where kvm.passthrough.vfio_devices "
                     "made that persistent; run it again afterwards."
                 )
+            for index, address in device.vfs_by_index.items():
+                domains = sorted({use.domain for use in context.definitions.uses(address)})
+                if index >= transition.after.count and domains:
+                    yield (
+                        f"The virtual function {address} of {device.address} will be gone, with which these domains "
+                        f"are defined: {', '.join(domains)}. They do not start without it."
+                    )
             if transition.interface is not None:
                 try:
                     uses = context.network.uses(transition.interface)

@@ -751,6 +751,17 @@ def test_a_device_in_use_is_not_released(kernel: FakeKernel) -> None:
     assert "domain web (process 4711)" in str(error)
 
 
+def test_a_domain_that_is_defined_with_a_released_device(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    source = "<source><address domain='0' bus='1' slot='0x10' function='0'/></source>"
+    kernel.tree.write(
+        "/etc/libvirt/qemu/web.xml",
+        f"<domain><name>web</name><devices><hostdev type='pci'>{source}</hostdev></devices></domain>",
+    )
+    warnings = quadruple(kernel, VF0, state="released")["warnings"]
+    assert [text.startswith(f"The domain web is defined with {VF0} and managed='no'") for text in warnings] == [True]
+
+
 def test_without_an_iommu(kernel: FakeKernel) -> None:
     for address in kernel.list_dir("/sys/bus/pci/devices"):
         kernel.tree.path(f"/sys/bus/pci/devices/{address}/iommu_group").unlink(missing_ok=True)
