@@ -130,6 +130,11 @@ _USED_AND_FREE = (
     ),
 )  # fmt: skip
 
+_ZIPL = BootDisk(
+    "s390x-zipl",
+    disk_system("s390x", "s390-tools"),
+    first_kernel=("linux-image-s390x", "bookworm"),
+)
 _UBOOT = BootDisk(
     "arm64-uboot",
     disk_system("arm64", "u-boot-menu", "u-boot-qemu", "diffutils"),
@@ -159,6 +164,12 @@ MACHINES = {
     "arm64-no-iommu": SmallMachine("no IOMMU at all", ARM64, _ARM_NO_IOMMU),
     "s390x": SmallMachine("IBM Z with three PCI functions", S390X, _ZPCI),
     "s390x-debian12": SmallMachine("the same with a kernel that has no VFIO", DEBIAN12_S390X, _ZPCI),
+    "s390x-zipl": SmallMachine(
+        "IBM Z with a disk that boots by zipl",
+        _ZIPL.system,
+        (*_S390X, "-device", "virtio-blk-ccw,drive=root,bootindex=1"),
+        disk=_ZIPL,
+    ),
     "arm64-uboot": SmallMachine(
         "Arm with U-Boot, which boots a disk by extlinux.conf",
         _UBOOT.system,
