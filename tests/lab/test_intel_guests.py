@@ -59,7 +59,7 @@ def test_devices_come_and_go_while_a_guest_runs(iommu_host: lab.Machine) -> None
 
     # Who has it, has it.
     taken = {"domain": "guest1", "hostdevs": [{"device": NVME}]}
-    assert refused(ansible, taken) == ["device_in_other_domain"]
+    assert refused(ansible, taken) == ["in_use_by_domain"]
     owners = ansible.module("hostdev_info")
     assert owners.status == "ok", owners.result
 
@@ -79,6 +79,7 @@ def test_one_interface_from_a_pool_and_one_device_that_was_bound_before(iommu_ho
     assert refused(ansible, unmanaged) == ["device_not_bound"]
     quadruple(ansible, "vfio_devices", {"devices": [VF1], "persistent": False})
     quadruple(ansible, "domain_hostdevs", unmanaged)
+    assert refused(ansible, {**unmanaged, "domain": "guest2"}) == ["device_in_other_domain"]
 
     pool = {"name": "vfs", "devices": [{"pf": {"address": PF}, "vf": 0}], "vlan": 7}
     quadruple(ansible, "hostdev_network", pool)

@@ -57,13 +57,6 @@ AS_ASKED = [
 ]
 
 
-def etc(machine: lab.Machine) -> str:
-    """Names, modes, owners, link targets and contents of all of /etc but the machine's id, new at each boot."""
-    what = "find . -xdev ! -path ./machine-id"
-    command = f"cd /etc && {what} -printf '%p %y %m %u:%g %l\\n' && {what} -type f -exec sha256sum {{}} +"
-    return machine.ssh(f'sudo sh -c "{command}" | sort').stdout
-
-
 def vfs_of(drivers: dict[str, str]) -> dict[str, str]:
     return {address: driver for address, driver in drivers.items() if address.startswith("0000:01:1")}
 
@@ -83,7 +76,7 @@ def change(ansible: Controller, module: str, arguments: dict[str, Any]) -> dict[
 def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     iommu_host.ssh(f"sudo rm {HOSTS_OWN_RULE} && sudo udevadm control --reload")
-    etc_before, drivers_before = etc(iommu_host), iommu_host.drivers()
+    etc_before, drivers_before = iommu_host.etc(), iommu_host.drivers()
     assert vfs_of(drivers_before) == dict.fromkeys(VFS[:2], "igbvf")
 
     # The host's own set-up made two, which have to go first: the kernel takes no other number while there are any.
@@ -134,7 +127,7 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
     change(ansible, "vfio_devices", {**TO_VFIO, "state": "released"})
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 0}]})
     assert vfs_of(iommu_host.drivers()) == {}
-    assert etc(iommu_host) == etc_before
+    assert iommu_host.etc() == etc_before
     # Two as at first, and nothing is left to remember.
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 2, "drivers_autoprobe": True}], "persistent": False})
     # The second kernel runs, which has drivers for those devices only that tests are about.

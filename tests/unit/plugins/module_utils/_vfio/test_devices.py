@@ -954,6 +954,26 @@ def test_a_device_that_hangs(kernel: FakeKernel) -> None:
     assert f"{VF0} " not in kernel.read_text(STATE_PATH)
 
 
+def test_a_device_whose_driver_has_not_let_go_since_an_earlier_run(kernel: FakeKernel) -> None:
+    """It shows no driver, and the kernel does nothing when it is asked to bind it: a process that waits tells why."""
+    kernel.tree.bind(VF1, None)
+    kernel.faults.inject(VF1, "drivers_probe", Fault.IGNORE, times=None)
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    assert caught.value.code == "driver_not_bound"
+
+    kernel.tree.write("/proc/4711/status", "Name:\tpython3\nState:\tD (disk sleep)\n").write("/proc/4711/fd/1", "")
+    kernel.tree.path("/proc/4711/fd/7").symlink_to("/sys/bus/pci/drivers/igbvf/unbind")
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    result = caught.value.as_result()
+    assert result["code"] == "device_hangs"
+    assert result["reboot_required"] is True
+    assert "process 4711 still writes to /sys/bus/pci/drivers/igbvf/unbind" in result["msg"]
+    assert driver(kernel, VF0) == "igbvf"
+    assert {problem["target"] for problem in result["not_undone"]} == {VF1}
+
+
 def test_a_device_that_vanishes(kernel: FakeKernel) -> None:
     kernel.faults.by_number = {4: Fault.VANISH}
     with pytest.raises(PassthroughError) as caught:
