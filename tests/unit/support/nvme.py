@@ -15,7 +15,8 @@ from typing import Any
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 
-from .sriov import PCI_DEVICES, SriovKernel, sriov_host_with
+from .kernel import PCI_DEVICES
+from .sriov import SriovKernel, sriov_host_with
 
 DRIVE = "0000:08:00.0"
 FLEXIBLE = (4, 2)
