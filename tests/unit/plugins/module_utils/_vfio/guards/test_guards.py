@@ -370,12 +370,14 @@ def test_default_route(machine: Machine, family: str) -> None:
     assert "default route" in machine.only(NIC2, "management_network")
 
 
-def test_bond_over_two_cards(machine: Machine) -> None:
-    machine.interface("bond0", "eth0", "eth1", master=True)
+@pytest.mark.parametrize("master", ["bond0", "team0", "vrf-management"])
+def test_what_has_two_cards_as_its_ports(machine: Machine, master: str) -> None:
+    """To the kernel a bond, a team and a VRF are alike: netdev_master_upper_dev_link()."""
+    machine.interface(master, "eth0", "eth1", master=True)
     assert machine.findings(NIC) == []
-    machine.address("bond0", "192.0.2.1")
+    machine.address(master, "192.0.2.1")
     for address in (NIC, NIC2):
-        assert "192.0.2.1 (through bond0)" in machine.only(address, "management_network")
+        assert f"192.0.2.1 (through {master})" in machine.only(address, "management_network")
 
 
 def test_vlan_on_a_bridge_on_a_bond(machine: Machine) -> None:
