@@ -51,6 +51,13 @@ class SmallMachine:
 
 AMD64, ARM64, S390X = System("amd64"), System("arm64"), System("s390x")
 DEBIAN12_S390X = System("s390x", suite="bookworm")
+# QEMU within QEMU.
+GUESTS_S390X = System(
+    "s390x",
+    packages=("busybox-static", "qemu-system-s390x"),
+    kept=r"usr/share/qemu/(?:s390-ccw\.img)?$",
+    variant="guests",
+)
 # What it takes to stack storage and networks as hosts do.
 IN_USE = System(
     "amd64",
@@ -164,6 +171,7 @@ MACHINES = {
     "arm64-no-iommu": SmallMachine("no IOMMU at all", ARM64, _ARM_NO_IOMMU),
     "s390x": SmallMachine("IBM Z with three PCI functions", S390X, _ZPCI),
     "s390x-debian12": SmallMachine("the same with a kernel that has no VFIO", DEBIAN12_S390X, _ZPCI),
+    "s390x-guests": SmallMachine("the same with QEMU, for a guest of its own", GUESTS_S390X, _ZPCI),
     "s390x-zipl": SmallMachine(
         "IBM Z with a disk that boots by zipl",
         _ZIPL.system,
