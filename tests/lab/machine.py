@@ -38,7 +38,9 @@ DISK_FILE, STATE_FILE = "disk.qcow2", "state"
 
 _HAS_SYSTEMD = "test -d /run/systemd/system"
 # Ends the connections first, which would hang otherwise, and writes everything back: a boot loader replays no journal.
+# On IBM Z, QEMU takes the next boot from the kernel only when its memory is to be cleared before.
 _REBOOT_BY_HAND = """
+for clear in /sys/firmware/reipl/*/clear; do test ! -e $clear || echo 1 | sudo tee $clear >/dev/null; done
 sudo setsid sh -c 'sleep 0.5; busybox killall dropbear; sleep 0.5; sync; mount -o remount,ro /; busybox reboot -f' \
     </dev/null >/dev/null 2>&1 &
 """

@@ -79,7 +79,7 @@ _ALL = (
     _machine(
         "systemd-boot",
         "systemd-boot on UEFI, entries and unified kernel images by kernel-install, dracut",
-        ("systemd-boot", "systemd-ukify", "efibootmgr", "dosfstools"),
+        ("systemd-boot", "systemd-boot-efi", "systemd-ukify", "efibootmgr", "dosfstools"),
         Layout(3072, esp=384),
         generator=DRACUT,
         second_kernel=_WITH_VFIO,

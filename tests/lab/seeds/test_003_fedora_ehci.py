@@ -24,9 +24,15 @@ def test_a_usb_controller_of_which_decimal_numbers_are_known(iommu_host: lab.Mac
     assert "<slot>26</slot>" in shown
     assert iommu_host.drivers()[EHCI] == "ehci-pci"
 
-    # The numbers are decimal as libvirt shows them, and no printf is needed. The other function of the slot goes along.
-    decimal = {"domain": 0, "bus": 0, "slot": 26, "function": 7}
-    device = {"address": decimal, "expect": {"vendor_id": "8086", "device_id": "293c"}}
+    # The numbers are decimal as libvirt shows them. No printf is needed: what to write for them is in the answer.
+    decimal = ansible.module("vfio_devices", {"devices": [{"address": {"bus": 0, "slot": 26, "function": 7}}]})
+    assert decimal.result["code"] == "address_invalid", decimal.result
+    assert 'slot: "1a" if 26 is decimal' in decimal.result["msg"]
+    device = {
+        "address": {"bus": 0, "slot": "1a", "function": 7},
+        "expect": {"vendor_id": "8086", "device_id": "293c"},
+    }
+    # The other function of the slot goes along.
     assert refusals(ansible, "vfio_devices", {"devices": [device], "persistent": False}) == ["group_not_viable"]
     taken = {"devices": [device], "group": "include", "persistent": False}
     bound = quadruple(ansible, "vfio_devices", taken)
