@@ -99,7 +99,8 @@ def _kind(pci_class: str | None, is_bridge: bool | None) -> str:
 
 def _guard(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **{name: text_of(item.get(name)) or "" for name in ("code", "severity", "message", "remedy")},
+        **{name: text_of(item.get(name)) or "" for name in ("code", "message", "remedy")},
+        "severity": "error" if item.get("severity") == "error" else "warning",
         "forcible": flag(item.get("forcible")),
     }
 

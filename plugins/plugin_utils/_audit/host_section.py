@@ -9,8 +9,9 @@ from typing import Any
 
 from .findings import ERROR, KINDS
 from .html import Content, Markup, join, tag
+from .overview import iommu_words
 from .picture import device_name, picture
-from .words import FINDING_KINDS, IOMMU_STATES, SEVERITIES, STATUSES, VERDICTS, count
+from .words import FINDING_KINDS, SEVERITIES, STATUSES, VERDICTS, count
 
 Host = Mapping[str, Any]
 
@@ -41,15 +42,10 @@ def host_section(host: Host, number: int, is_open: bool) -> Markup:
 def _line(host: Host) -> Markup:
     errors = sum(1 for one in host["findings"] if one["severity"] == ERROR)
     warnings = len(host["findings"]) - errors
-    iommu = host["iommu"]
-    words = STATUSES[host["status"]] if iommu is None else None
-    if iommu is not None:
-        platform = iommu["platform_name"] or "IOMMU"
-        words = f"{platform} {IOMMU_STATES.get(iommu['state'], iommu['state'])}"
     return join(
         tag("h3", tag("bdi", host["name"])),
         tag("span", VERDICTS[host["verdict"]][0], class_=f"badge {host['verdict']}"),
-        tag("span", words, class_="aside"),
+        tag("span", iommu_words(host), class_="aside"),
         tag("span", count(errors, "error"), class_="count error") if errors else None,
         tag("span", count(warnings, "warning"), class_="count warning") if warnings else None,
     )
@@ -139,7 +135,7 @@ def _processor(iommu: Mapping[str, Any]) -> str | None:
 
 def _parameters(parameters: Sequence[str]) -> Content:
     if not parameters:
-        return "none that has to do with it"
+        return "no parameters that matter here"
     return [join(tag("code", parameter), " ") for parameter in parameters]
 
 

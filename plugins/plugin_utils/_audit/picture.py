@@ -77,8 +77,13 @@ def _group(group: Group, by_address: Mapping[str, Device]) -> Markup:
         tag("ul", [_device(device) for device in members], class_="devices"),
         _notes(group, members),
         _why(members),
-        class_=f"group {state}{' conflict' if group['conflict'] else ''}",
+        class_=" ".join(["group", state, *_sizes(members), *(["conflict"] if group["conflict"] else [])]),
     )
+
+
+def _sizes(members: Sequence[Device]) -> list[str]:
+    """Many devices stand beside each other, so that the picture has no holes."""
+    return ["large"] if len(members) > 6 else ["wide"] if len(members) > 2 else []
 
 
 def _notes(group: Group, members: Sequence[Device]) -> Markup | None:
@@ -171,10 +176,10 @@ def _chips(device: Device) -> Markup | None:
     owners = [
         tag(
             "li",
-            icon("guest" if owner["kind"] == "domain" else "pool"),
+            icon("guest" if _is_guest(owner) else "pool"),
             tag("bdi", owner["name"]),
             tag("span", _how(owner), class_="how"),
-            class_=f"owner {'running' if owner['running'] else 'idle'}",
+            class_=f"owner {'domain' if _is_guest(owner) else 'network'}{' running' if owner['running'] else ''}",
         )
         for owner in device["owners"]
     ]
@@ -185,7 +190,7 @@ def _chips(device: Device) -> Markup | None:
             icon("guest"),
             tag("bdi", holder["domain"] or holder["command"] or ""),
             tag("span", f"process {holder['pid']}", class_="how"),
-            class_="owner running",
+            class_="owner domain running",
         )
         for holder in device["held_by"]
         if holder["domain"] not in named
@@ -200,7 +205,11 @@ def _chips(device: Device) -> Markup | None:
     return tag("ul", chips, class_="chips") if chips else None
 
 
+def _is_guest(owner: Mapping[str, Any]) -> bool:
+    return bool(owner["kind"] == "domain")
+
+
 def _how(owner: Mapping[str, Any]) -> str:
-    if owner["kind"] != "domain":
+    if not _is_guest(owner):
         return "pool"
-    return "runs" if owner["running"] else "does not run with it"
+    return "runs with it" if owner["running"] else "has it in its definition"

@@ -78,7 +78,7 @@ def read_records(registered: Any) -> list[Mapping[str, Any]] | None:
     Where the file is not there, nothing was ever changed, and the list is empty.
     """
     answer = read_answer(registered, "content")
-    if answer.outcome == FAILED and "not found" in answer.reason:
+    if answer.outcome == FAILED and answer.reason.startswith("file not found"):  # slurp's words
         return []
     if not answer.answered:
         return None

@@ -32,10 +32,10 @@ GROUP_STATES = {
 
 IOMMU_STATES = {
     "active": "active",
-    "disabled_by_parameter": "off by a kernel parameter",
-    "disabled_by_default": "off by the kernel's default",
-    "disabled_in_firmware": "off in firmware, or not there",
-    "unsupported": "not supported by the kernel",
+    "disabled_by_parameter": "off by parameter",
+    "disabled_by_default": "off by default",
+    "disabled_in_firmware": "off in firmware",
+    "unsupported": "not in this kernel",
     "unknown": "not known",
 }
 

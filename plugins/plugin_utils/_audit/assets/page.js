@@ -6,6 +6,7 @@
 (() => {
   const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
   const search = document.getElementById("search");
+  if (!search) return; // a page about a single host has nothing to filter
   const matches = document.getElementById("matches");
   const nothing = document.getElementById("nothing");
   const table = document.getElementById("overview");
@@ -52,7 +53,7 @@
     button.addEventListener("click", () => {
       search.value = button.dataset.search;
       filter();
-      document.getElementById("hosts").scrollIntoView();
+      document.getElementById("hosts").scrollIntoView({ block: "start" });
       search.focus({ preventScroll: true });
     });
   }
@@ -73,10 +74,10 @@
 
   const sort = (heading) => {
     const column = heading.cellIndex;
-    const byNumber = heading.dataset.sort === "number";
+    const byNumber = heading.dataset.sort !== "text";
     const direction = heading.getAttribute("aria-sort");
     // Numbers start with the largest, since that is what one looks for; verdicts with the worst, which is 0.
-    const first = byNumber && heading.classList.contains("number") ? "descending" : "ascending";
+    const first = heading.dataset.sort === "number" ? "descending" : "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     const wanted = direction === first ? other : first;
     const value = (host) => {
