@@ -169,12 +169,13 @@ def _owners(host: Host) -> Markup | None:
                         "tr",
                         [
                             tag("th", name, scope="col")
-                            for name in ("Device", "What it is", "Driver", "Owner", "How", "Now", "")
+                            for name in ("Device", "What it is", "Driver", "Owner", "How", "Now", "Note")
                         ],
                     ),
                 ),
                 tag("tbody", [_owner_row(device, owner) for device in owned for owner in device["owners"]]),
                 class_="owners",
+                aria_label="Who has what",
             ),
             class_="scroll",
         ),
@@ -207,7 +208,10 @@ def _records(records: Sequence[Mapping[str, Any]] | None) -> Markup | None:
             "div",
             tag(
                 "table",
-                tag("thead", tag("tr", [tag("th", name, scope="col") for name in ("What", "Which", "By", "When", "")])),
+                tag(
+                    "thead",
+                    tag("tr", [tag("th", name, scope="col") for name in ("What", "Which", "By", "When", "Note")]),
+                ),
                 tag(
                     "tbody",
                     [
@@ -222,6 +226,7 @@ def _records(records: Sequence[Mapping[str, Any]] | None) -> Markup | None:
                         for record in records
                     ],
                 ),
+                aria_label="What this collection changed here",
             ),
             class_="scroll",
         ),

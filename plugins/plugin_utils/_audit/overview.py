@@ -46,6 +46,7 @@ def _codes_table(codes: Sequence[Code], hosts: int) -> Markup:
             tag("thead", tag("tr", [tag("th", name, scope="col") for name in columns])),
             tag("tbody", [_code_row(one, hosts) for one in codes]),
             class_="codes",
+            aria_labelledby="codes",
         ),
         "codes",
     )
