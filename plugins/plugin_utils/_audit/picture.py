@@ -212,4 +212,4 @@ def _is_guest(owner: Mapping[str, Any]) -> bool:
 def _how(owner: Mapping[str, Any]) -> str:
     if not _is_guest(owner):
         return "pool"
-    return "runs with it" if owner["running"] else "has it in its definition"
+    return "runs with it" if owner["running"] else "defined"

@@ -69,8 +69,8 @@ def test_the_picture_of_a_server(kinds: Kinds) -> None:
     assert next(iter(groups)) == "Group 23"
     assert groups["Group 23"].classes == ["group", "assigned", "conflict"]
     assert texts(groups["Group 23"], "li", "owner") == [
-        "web01has it in its definition",
-        "web02has it in its definition",
+        "web01defined",
+        "web02defined",
     ]
     assert texts(groups["Group 21"], "li", "guard") == ["boot_disk"]
     assert "The host uses the disk nvme0n1" in next(groups["Group 21"].all("details", "why")).text
