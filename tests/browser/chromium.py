@@ -162,7 +162,7 @@ class Chromium:
 
     def _receive(self, deadline: float, what: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._input], [], [], max(0.0, deadline - time.monotonic()))
+            ready = select.select([self._input], [], [], max(0.0, deadline - time.monotonic()))[0]
             received = os.read(self._input, 1 << 20) if ready else b""
             if not received:
                 state = "does not answer" if not ready else "has ended"

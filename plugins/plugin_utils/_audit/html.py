@@ -56,16 +56,16 @@ def join(*content: Content) -> Markup:
     return Markup("".join(_pieces(content)))
 
 
-def tag(name: str, /, *content: Content, **attributes: Attribute) -> Markup:
+def tag(element: str, /, *content: Content, **attributes: Attribute) -> Markup:
     """An element.
 
     :param attributes: ``class_`` is ``class``, ``aria_label`` is ``aria-label``. None and False leave one out, True
         gives it without a value.
     """
     given = "".join(_attribute(key, value) for key, value in attributes.items())
-    if name in _VOID:
-        return Markup(f"<{name}{given}>")
-    return Markup(f"<{name}{given}>{''.join(_pieces(content))}</{name}>")
+    if element in _VOID:
+        return Markup(f"<{element}{given}>")
+    return Markup(f"<{element}{given}>{''.join(_pieces(content))}</{element}>")
 
 
 def _pieces(content: Content) -> Iterable[str]:

@@ -22,9 +22,7 @@ Group = Mapping[str, Any]
 def picture(groups: Sequence[Group], devices: Sequence[Device]) -> Markup:
     """All groups; those with nothing that could ever be given are folded away."""
     by_address = {device["address"]: device for device in devices}
-    places = sorted(
-        (group for group in groups if group["state"] != "infrastructure"), key=lambda group: _by_importance(group)
-    )
+    places = sorted((group for group in groups if group["state"] != "infrastructure"), key=_by_importance)
     machine = [group for group in groups if group["state"] == "infrastructure"]
     states = [group["state"] for group in places]
     return tag(

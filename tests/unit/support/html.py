@@ -45,15 +45,15 @@ class _Builder(HTMLParser):
         self.root = Element("")
         self._open = [self.root]
 
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attributes)) == len(attributes), f"{name} has an attribute twice"
-        element = Element(name, dict(attributes))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"{tag} has an attribute twice"
+        element = Element(tag, dict(attrs))
         self._open[-1].children.append(element)
-        if name not in VOID:
+        if tag not in VOID:
             self._open.append(element)
 
-    def handle_endtag(self, name: str) -> None:
-        assert self._open[-1].name == name, f"</{name}> within <{self._open[-1].name}>"
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open[-1].name == tag, f"</{tag}> within <{self._open[-1].name}>"
         self._open.pop()
 
     def handle_data(self, data: str) -> None:
