@@ -13,8 +13,9 @@ author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:
   - >-
-    Takes what M(kvm.passthrough.iommu_info), M(kvm.passthrough.pci_device_info), M(kvm.passthrough.hostdev_info) and
-    M(kvm.passthrough.vfio_devices) in check mode returned on each host, and makes one report of it. It says for each
+    Takes what M(kvm.passthrough.iommu_info), M(kvm.passthrough.pci_device_info) and M(kvm.passthrough.hostdev_info)
+    returned on each host, and what M(kvm.passthrough.vfio_devices), M(kvm.passthrough.sriov_vfs) and
+    M(kvm.passthrough.kernel_parameters) returned there in check mode, and makes one report of it. It says for each
     host whether passthrough is possible, what stands against it, what is in each IOMMU group, who has which device,
     and what conflicts or has drifted.
   - >-
@@ -27,9 +28,10 @@ options:
   _input:
     description:
       - >-
-        A mapping of host names to mappings. Each of them has, under the names V(iommu_info), V(pci_device_info),
-        V(hostdev_info) and V(vfio_devices), what the task with that module registered, and under V(state) what
-        M(ansible.builtin.slurp) returned of C(/var/lib/kvm-passthrough/state.json). What is missing was not asked.
+        A mapping of host names to mappings. Each of them has, by the name of the module (V(iommu_info),
+        V(pci_device_info), V(hostdev_info), V(vfio_devices), V(sriov_vfs), V(kernel_parameters)), what the task with it
+        registered, and under V(state) what M(ansible.builtin.slurp) returned of
+        C(/var/lib/kvm-passthrough/state.json). What is missing was not asked.
       - >-
         C(iommu_info) should have been asked with O(kvm.passthrough.iommu_info#module:groups=true), and each task should
         not stop the play, so that there is something to report.

@@ -27,6 +27,8 @@ WARNING = "warning"
 # What iommu_info says of the next boot: the running system and the boot loader have come apart.
 _NEXT_BOOT = frozenset({"reboot_pending", "iommu_off_after_reboot", "boot_entries_outdated"})
 _CONFLICTS = frozenset({"in_use_by_domain", "device_in_other_domain", "device_elsewhere"})
+# What is said of the whole host already.
+_OF_THE_HOST = frozenset({"no_iommu", "no_interrupt_remapping"})
 _MOVED = frozenset({"device_drifted", "device_not_found", "network_not_found", "portgroup_not_found"})
 
 
@@ -51,18 +53,19 @@ class Finding:
 def findings(
     iommu: Answer,
     hostdevs: Answer,
-    binding: Answer,
+    inventory: Mapping[str, Answer],
     devices: Sequence[Mapping[str, Any]],
     records: Sequence[Mapping[str, Any]],
 ) -> list[Finding]:
     """All of them, errors first, each once.
 
-    :param binding: what ``vfio_devices`` predicts for the devices of the inventory
+    :param inventory: variable of the inventory -> what a module predicts for it in check mode
     :param devices: as :func:`devices.device_entries` makes them
     :param records: those of ``state.json``
     """
     found = [*_of_iommu(iommu.result), *_of_hostdevs(hostdevs.result)]
-    found += _of_inventory(binding)
+    for variable, answer in inventory.items():
+        found += _of_inventory(variable, answer)
     if devices:
         moved = {address for one in found if one.code == "device_moved" for address in one.devices}
         found += [
@@ -125,29 +128,31 @@ def _of_hostdevs(result: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
-def _of_inventory(binding: Answer) -> Iterator[Finding]:
-    """What the devices that the inventory asks for lack."""
-    steps = [text_of(step.get("description")) or "" for step in mappings(binding.result.get("actions"))]
-    if binding.answered and steps:
+def _of_inventory(variable: str, answer: Answer) -> Iterator[Finding]:
+    """What there would be to do, or stands against it, so that the host is as a variable of the inventory says."""
+    steps = [text_of(step.get("description")) or "" for step in mappings(answer.result.get("actions"))]
+    if answer.answered and steps:
         yield Finding(
             DRIFT,
             WARNING,
             "inventory_drift",
-            f"The devices that the inventory asks for are not as it wants them. What is missing: {'; '.join(steps)}.",
+            f"The host is not as {variable} of the inventory says. To be done: {'; '.join(steps)}.",
             "Run kvm.passthrough.host on this host.",
-            devices=tuple(dict.fromkeys(_changed(binding.result))),
+            devices=tuple(dict.fromkeys(_changed(answer.result))),
         )
-    for item in mappings(binding.result.get("stale")):
+    for item in mappings(answer.result.get("stale")):
         found = text_of(item.get("found"))
         yield _moved(text_of(item.get("address")) or "", text_of(item.get("ids")) or "", found)
-    if not binding.answered:
-        for item in mappings(binding.result.get("problems")):
-            device = text_of(item.get("device"))
+    if not answer.answered:
+        for item in mappings(answer.result.get("problems")):
+            code, device = text_of(item.get("code")) or "", text_of(item.get("device"))
+            if code in _OF_THE_HOST:
+                continue
             yield Finding(
                 DRIFT,
                 ERROR,
-                text_of(item.get("code")) or "",
-                f"The inventory asks for a device that cannot be had: {text_of(item.get('message')) or ''}",
+                code,
+                f"{variable} of the inventory cannot be had: {text_of(item.get('message')) or ''}",
                 text_of(item.get("remedy")) or "",
                 devices=(device,) if device else (),
             )

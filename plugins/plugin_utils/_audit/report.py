@@ -39,7 +39,13 @@ NOT_KNOWN = "unknown"
 VERDICTS = (BLOCKED, ATTENTION, NOT_KNOWN, READY)
 
 # A field that every answer of the module has.
-_FIELDS = {"iommu_info": "state", "pci_device_info": "devices", "hostdev_info": "domains", "vfio_devices": "devices"}
+_FIELDS = {"iommu_info": "state", "pci_device_info": "devices", "hostdev_info": "domains"}
+# What is asked in check mode, for a variable of the inventory. They always tell their actions.
+_INVENTORY = {
+    "kernel_parameters": "vfio_host_kernel_parameters",
+    "sriov_vfs": "vfio_host_pfs",
+    "vfio_devices": "vfio_host_devices",
+}
 _SWITCHED_OFF = frozenset({"disabled_by_parameter", "disabled_by_default", "disabled_in_firmware", "unsupported"})
 
 
@@ -63,19 +69,22 @@ def fleet_report(results: Mapping[str, Any], generated: str) -> dict[str, Any]:
 
 def host_entry(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of one host."""
-    answers = {module: read_answer(results.get(module), field) for module, field in _FIELDS.items()}
+    fields = {**_FIELDS, **dict.fromkeys(_INVENTORY, "actions")}
+    answers = {module: read_answer(results.get(module), field) for module, field in fields.items()}
+    inventory = {variable: answers[module] for module, variable in _INVENTORY.items()}
     iommu, pci, hostdevs = answers["iommu_info"], answers["pci_device_info"], answers["hostdev_info"]
     records = read_records(results.get("state"))
-    status, reason = _status(answers)
+    failures = _failures(answers)
+    status, reason = _status(answers, failures)
     described = mappings(pci.result.get("devices")) if pci.answered else []
     devices = device_entries(described, mappings(hostdevs.result.get("devices")))
-    wrong = findings(iommu, hostdevs, answers["vfio_devices"], devices, records or [])
+    wrong = findings(iommu, hostdevs, inventory, devices, records or [])
     return {
         "name": text_of(name) or "",
         "status": status,
         "verdict": _verdict(status, iommu, wrong),
         "reason": reason,
-        "failures": _failures(answers),
+        "failures": failures,
         "iommu": _iommu(iommu.result) if iommu.answered else None,
         "libvirt": _libvirt(hostdevs),
         "findings": [one.as_json() for one in wrong],
@@ -106,16 +115,16 @@ def _natural(name: str) -> tuple[Any, ...]:
 # -- how it went --------------------------------------------------------------------------------------------
 
 
-def _status(answers: Mapping[str, Answer]) -> tuple[str, str | None]:
-    iommu, pci, hostdevs = answers["iommu_info"], answers["pci_device_info"], answers["hostdev_info"]
+def _status(answers: Mapping[str, Answer], failures: Sequence[Any]) -> tuple[str, str | None]:
+    iommu, pci = answers["iommu_info"], answers["pci_device_info"]
     outcomes = (iommu.outcome, pci.outcome)
     if not (iommu.answered or pci.answered):
         for outcome in (UNREACHABLE, FAILED):
             if outcome in outcomes:
                 return outcome, (iommu, pci)[outcomes.index(outcome)].reason
         return NOT_AUDITED, "The run did not get to this host: it failed before, or was left out."
-    incomplete = not (iommu.answered and pci.answered) or _is_broken(hostdevs)
-    return (PARTIAL, None) if incomplete else (AUDITED, None)
+    complete = iommu.answered and pci.answered and not failures
+    return (AUDITED if complete else PARTIAL), None
 
 
 def _is_broken(hostdevs: Answer) -> bool:
@@ -129,7 +138,7 @@ def _failures(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
         for module, answer in answers.items()
         if answer.outcome in (FAILED, UNREACHABLE)
         and not (module == "hostdev_info" and not _is_broken(answer))
-        and not (module == "vfio_devices" and answer.result.get("problems"))  # these are findings
+        and not (module in _INVENTORY and answer.result.get("problems"))  # these are findings
     ]
 
 

@@ -262,7 +262,23 @@ def test_what_the_inventory_asks_for(kinds: Kinds) -> None:
     assert codes(host) == [("drift", "error", "no_match")]
     assert host["failures"] == []
     host = host_entry("a", {**kinds["gaming"], "vfio_devices": {"msg": "unsupported parameters"}})
-    assert [one["module"] for one in host["failures"]] == ["vfio_devices"]
+    assert ([one["module"] for one in host["failures"]], host["status"]) == (["vfio_devices"], "partial")
+    host_wide = {"failed": False, "msg": "no", "problems": [{"code": "no_iommu", "message": "none"}]}
+    host = host_entry("a", {**kinds["gaming"], "vfio_devices": host_wide})
+    assert (host["findings"], host["failures"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("module", "variable"),
+    [("sriov_vfs", "vfio_host_pfs"), ("kernel_parameters", "vfio_host_kernel_parameters")],
+)
+def test_what_else_the_inventory_asks_for(kinds: Kinds, module: str, variable: str) -> None:
+    predicted = {"changed": False, "failed": False, "actions": [{"description": "do it"}]}
+    host = host_entry("a", {**kinds["gaming"], module: predicted})
+    [found] = host["findings"]
+    assert (found["code"], found["devices"]) == ("inventory_drift", [])
+    assert found["message"] == f"The host is not as {variable} of the inventory says. To be done: do it."
+    assert host_entry("a", {**kinds["gaming"], module: {**predicted, "actions": []}})["verdict"] == "ready"
 
 
 def test_a_pool_and_a_domain_that_have_the_same_device(kinds: Kinds) -> None:
