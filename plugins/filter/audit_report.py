@@ -58,11 +58,11 @@ EXAMPLES = r"""
 - name: Keep it as JSON
   ansible.builtin.copy:
     dest: audit.json
-    content: "{{ {inventory_hostname: {'iommu_info': iommu}} | kvm.passthrough.audit_report(now) | to_nice_json }}"
+    content: "{{ {inventory_hostname: {'iommu_info': iommu}} | kvm.passthrough.audit_report(moment) | to_nice_json }}"
     mode: "0600"
   delegate_to: localhost
   vars:
-    now: "{{ now(utc=true).strftime('%Y-%m-%dT%H:%M:%SZ') }}"
+    moment: "{{ now(utc=true).strftime('%Y-%m-%dT%H:%M:%SZ') }}"
 """
 
 RETURN = r"""

@@ -27,6 +27,9 @@ _USB = 0x0C03
 INFRASTRUCTURE_CODES = frozenset({"bridge", "system_device"})
 """The codes of guards that say: this is part of the machine itself, nobody would give it away."""
 
+HOST_CODES = frozenset({"no_iommu", "no_interrupt_remapping"})
+"""The codes of guards that say something of the whole host, as ``iommu_info`` does."""
+
 
 def device_entries(described: Sequence[Mapping[str, Any]], owned: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The devices of a host in bus order, those included that a guest has and that are gone.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...module_utils._pci.device import is_vfio_driver
+from .devices import HOST_CODES
 from .results import Answer, flag, integer, mapping, mappings, text_of, texts
 
 BLOCKER = "blocker"
@@ -27,8 +28,6 @@ WARNING = "warning"
 # What iommu_info says of the next boot: the running system and the boot loader have come apart.
 _NEXT_BOOT = frozenset({"reboot_pending", "iommu_off_after_reboot", "boot_entries_outdated"})
 _CONFLICTS = frozenset({"in_use_by_domain", "device_in_other_domain", "device_elsewhere"})
-# What is said of the whole host already.
-_OF_THE_HOST = frozenset({"no_iommu", "no_interrupt_remapping"})
 _MOVED = frozenset({"device_drifted", "device_not_found", "network_not_found", "portgroup_not_found"})
 
 
@@ -146,7 +145,7 @@ def _of_inventory(variable: str, answer: Answer) -> Iterator[Finding]:
     if not answer.answered:
         for item in mappings(answer.result.get("problems")):
             code, device = text_of(item.get("code")) or "", text_of(item.get("device"))
-            if code in _OF_THE_HOST:
+            if code in HOST_CODES:
                 continue
             yield Finding(
                 DRIFT,

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .devices import INFRASTRUCTURE_CODES
+from .devices import HOST_CODES, INFRASTRUCTURE_CODES
 from .html import Content, Markup, tag
 from .icons import icon
 from .words import DEVICE_KINDS, GROUP_STATES, count
 
-# What stands against every device of a host is said once, above the picture.
-_OF_THE_HOST = frozenset({"no_iommu", "no_interrupt_remapping"})
+# What stands against every device of a host is said once, above the picture, and a bridge is seen to be one.
+_NOT_SHOWN = HOST_CODES | INFRASTRUCTURE_CODES
 
 Device = Mapping[str, Any]
 Group = Mapping[str, Any]
@@ -103,7 +103,7 @@ def _why(members: Iterable[Device]) -> Markup | None:
     reasons: dict[tuple[str, str, str], None] = {}
     for device in members:
         for guard in device.get("guards", ()):
-            if guard["code"] not in _OF_THE_HOST | INFRASTRUCTURE_CODES:
+            if guard["code"] not in _NOT_SHOWN:
                 reasons[(guard["code"], guard["message"], guard["remedy"])] = None
     if not reasons:
         return None
@@ -197,7 +197,7 @@ def _chips(device: Device) -> Markup | None:
     guards = [
         tag("li", icon("shield"), code, class_=f"guard {severity}")
         for code, severity in codes
-        if code not in INFRASTRUCTURE_CODES
+        if code not in _NOT_SHOWN
     ]
     chips = owners + holders + guards
     return tag("ul", chips, class_="chips") if chips else None
