@@ -6,10 +6,11 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity benchmark lab lab-full lab-image lab-table clean distclean
+.PHONY: help demo test unit lint sanity benchmark molecule lab lab-full lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
+SCENARIO ?=
 ARGS ?=
 RUN := tools/dev run
 
@@ -20,6 +21,7 @@ help:
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
+	@echo 'make molecule    Molecule scenarios in containers; some of them only: make molecule SCENARIO=vfio_host'
 	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
 	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (half an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
@@ -47,7 +49,7 @@ ruff:
 
 mypy:
 	@$(RUN) --title 'mypy, code for targets' mypy --python-version 3.9 -p ansible_collections.kvm.passthrough.plugins
-	@$(RUN) --title 'mypy, tests and tools' mypy --python-version 3.11 tests tools
+	@$(RUN) --title 'mypy, tests and tools' mypy --python-version 3.11 tests tools extensions
 
 reuse:
 	@$(RUN) --copy --title 'licences' reuse lint --lines
@@ -66,6 +68,9 @@ sanity:
 
 benchmark:
 	@$(RUN) --benchmark --title 'benchmarks' python -m ansible_collections.kvm.passthrough.tests.benchmark $(ARGS)
+
+molecule:
+	@$(RUN) --molecule --title 'molecule' python -m tests.molecule $(SCENARIO)
 
 lab:
 	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
