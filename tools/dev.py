@@ -233,7 +233,12 @@ def execute(title: str, command: Sequence[str | Path], folder: Path, env: dict[s
     if title:
         print(f"\n=== {title}: {' '.join(map(str, command))}", flush=True)
     started = time.monotonic()
-    status = subprocess.run(command, cwd=folder, env=env, check=False).returncode
+    process = subprocess.Popen(command, cwd=folder, env=env)
+    while True:
+        # An interrupt from the keyboard reaches the step, too; it is given the time to remove what it has started.
+        with contextlib.suppress(KeyboardInterrupt):
+            status = process.wait()
+            break
     if title:
         verdict = "passed" if status == 0 else f"FAILED (exit status {status})"
         print(f"=== {title}: {verdict} after {time.monotonic() - started:.1f} s", flush=True)
