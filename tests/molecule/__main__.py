@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("scenario", nargs="*", help="default: all that are in containers")
     options = parser.parse_args(arguments)
     # Without this, being ended would leave containers running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         unknown = set(options.scenario) - set(scenarios.names())
         if unknown:
