@@ -73,10 +73,10 @@ molecule:
 	@$(RUN) --molecule --title 'molecule' python -m tests.molecule $(SCENARIO)
 
 lab:
-	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
+	@$(RUN) --lab --title 'lab' pytest tests/lab --durations 20 --durations-min 10 $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
 
 lab-full:
-	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --full $(ARGS)
+	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --durations 20 --durations-min 10 --full $(ARGS)
 
 lab-image:
 	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)
