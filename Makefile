@@ -16,7 +16,7 @@ RUN := tools/dev run
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
-	@echo 'make test        everything below: unit, lint, sanity, benchmark, lab'
+	@echo 'make test        everything below: unit, lint, sanity, benchmark, molecule, lab'
 	@echo 'make unit        unit tests'
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
@@ -34,9 +34,9 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit lint sanity benchmark lab
+test: unit lint sanity benchmark molecule lab
 	@echo
-	@echo '=== all passed: unit, lint, sanity, benchmark, lab'
+	@echo '=== all passed: unit, lint, sanity, benchmark, molecule, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
