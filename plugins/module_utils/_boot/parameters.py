@@ -63,7 +63,7 @@ class KernelParameters:
         return lacking and self._detection.container is None
 
     def _warnings(self, configured: Configuration) -> dict[str, list[str]]:
-        """What Ansible shows as warnings: a container; entries that contradict the request, written by hand, and stay so."""
+        """What Ansible shows as warnings: a container, and entries written by hand that contradict the request."""
         found = []
         if self._detection.container is not None:
             found.append(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_no_container_has_more_rights_than_usual() -> None:
     assert "podman" in started
     for right in ("--privileged", "--cap-add", "seccomp", "--pid", "--userns", "/sys:", "cgroup"):
         assert right not in started
+
+
+def test_what_scenarios_stand_on_is_in_the_collection_that_users_install() -> None:
+    """hardware.py imports what unit tests make trees with."""
+    ignored = yaml.safe_load((scenarios.DIRECTORY.parents[1] / "galaxy.yml").read_text())["build_ignore"]
+    for needed in ("tests/unit/support/sysfs.py", "extensions/molecule/config.yml"):
+        assert not any(fnmatch(needed, f"{pattern.strip('/')}*") for pattern in ignored)
 
 
 def test_another_package_is_another_image(monkeypatch: pytest.MonkeyPatch) -> None:
