@@ -6,21 +6,23 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity benchmark browser lab lab-full lab-image lab-table clean distclean
+.PHONY: help demo test unit lint sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
+SCENARIO ?=
 ARGS ?=
 RUN := tools/dev run
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
-	@echo 'make test        everything below: unit, lint, sanity, benchmark, lab'
+	@echo 'make test        everything below: unit, lint, sanity, benchmark, molecule, lab'
 	@echo 'make unit        unit tests'
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
 	@echo 'make browser     the page of the audit in a browser (Chromium)'
+	@echo 'make molecule    Molecule scenarios in containers; some of them only: make molecule SCENARIO=vfio_host'
 	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
 	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (half an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
@@ -33,9 +35,9 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit lint sanity benchmark browser lab
+test: unit lint sanity benchmark browser molecule lab
 	@echo
-	@echo '=== all passed: unit, lint, sanity, benchmark, browser, lab'
+	@echo '=== all passed: unit, lint, sanity, benchmark, browser, molecule, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
@@ -48,7 +50,7 @@ ruff:
 
 mypy:
 	@$(RUN) --title 'mypy, code for targets' mypy --python-version 3.9 -p ansible_collections.kvm.passthrough.plugins
-	@$(RUN) --title 'mypy, tests and tools' mypy --python-version 3.11 tests tools
+	@$(RUN) --title 'mypy, tests and tools' mypy --python-version 3.11 tests tools extensions
 
 reuse:
 	@$(RUN) --copy --title 'licences' reuse lint --lines
@@ -70,6 +72,9 @@ benchmark:
 
 browser:
 	@$(RUN) --browser --title 'browser' pytest $(if $(filter tests/%,$(ARGS)),,tests/browser) $(ARGS)
+
+molecule:
+	@$(RUN) --molecule --title 'molecule' python -m tests.molecule $(SCENARIO)
 
 lab:
 	@$(RUN) --lab --title 'lab' pytest tests/lab --durations 20 --durations-min 10 $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)

@@ -38,6 +38,7 @@ COLLECTION = Path("ansible_collections/kvm/passthrough")
 REQUIREMENTS = ROOT / "tests/requirements.txt"
 APT_PACKAGES = ROOT / "tests/apt-packages.txt"
 LAB_APT_PACKAGES = ROOT / "tests/lab/apt-packages.txt"
+MOLECULE_APT_PACKAGES = ROOT / "tests/molecule/apt-packages.txt"
 BENCHMARK_APT_PACKAGES = ROOT / "tests/benchmark/apt-packages.txt"
 BROWSER_APT_PACKAGES = ROOT / "tests/browser/apt-packages.txt"
 # What make may have to build before anything else: Debian keeps these apart from the interpreter.
@@ -233,7 +234,12 @@ def execute(title: str, command: Sequence[str | Path], folder: Path, env: dict[s
     if title:
         print(f"\n=== {title}: {' '.join(map(str, command))}", flush=True)
     started = time.monotonic()
-    status = subprocess.run(command, cwd=folder, env=env, check=False).returncode
+    process = subprocess.Popen(command, cwd=folder, env=env)
+    while True:
+        # An interrupt from the keyboard reaches the step, too; it is given the time to remove what it has started.
+        with contextlib.suppress(KeyboardInterrupt):
+            status = process.wait()
+            break
     if title:
         verdict = "passed" if status == 0 else f"FAILED (exit status {status})"
         print(f"=== {title}: {verdict} after {time.monotonic() - started:.1f} s", flush=True)
@@ -242,7 +248,8 @@ def execute(title: str, command: Sequence[str | Path], folder: Path, env: dict[s
 
 def command_run(options: argparse.Namespace) -> int:
     lists = {
-        LAB_APT_PACKAGES: options.lab,
+        LAB_APT_PACKAGES: options.lab or options.molecule,
+        MOLECULE_APT_PACKAGES: options.molecule,
         BENCHMARK_APT_PACKAGES: options.benchmark,
         BROWSER_APT_PACKAGES: options.browser,
     }
@@ -370,6 +377,7 @@ def main() -> int:
     run.add_argument("--title", default="", help="print a heading before and the duration after")
     run.add_argument("--copy", action="store_true", help="run in the copy of the collection, not in the checkout")
     run.add_argument("--lab", action="store_true", help="install the lab's Debian packages, too")
+    run.add_argument("--molecule", action="store_true", help="install what containers and the lab need, too")
     run.add_argument("--benchmark", action="store_true", help="install what the benchmarks compare with, too")
     run.add_argument("--browser", action="store_true", help="install the browser for tests of pages, too")
     run.add_argument("command", nargs=argparse.REMAINDER)

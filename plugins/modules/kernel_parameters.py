@@ -72,6 +72,9 @@ options:
       - A name takes that one without proof, for a host that was started by C(kexec) or directly by an emulator, or
         although another one looks active, too. A host that provably boots with another boot loader only is refused
         all the same.
+      - A container has no boot loader, and V(auto) fails in it. A name changes the files in the container, for one that
+        is to become the disk of a machine, or for a test. The module warns of that, and RV(reboot_required) is
+        V(false), since the kernel of a container is that of its host.
       - V(grub) is GRUB 2 with C(/etc/default/grub), and V(grub-bls) GRUB 2 with C(/boot/loader/entries). V(uki) is a
         unified kernel image that the firmware starts without a boot loader; one that systemd-boot starts belongs to
         V(systemd-boot). V(extlinux) is U-Boot or Syslinux with C(/boot/extlinux/extlinux.conf). V(rpm-ostree), V(bootc)

@@ -160,7 +160,16 @@ def _current() -> set[str]:
             qemu.installed(machine.image.emulator) or qemu.unpacked(machine.image.emulator)
         )
     }
-    return {*qemu.tree_names(), *large, *small.artefact_names(), *in_use}
+    return {*qemu.tree_names(), *large, *small.artefact_names(), *in_use, *_of_molecule()}
+
+
+def _of_molecule() -> set[str]:
+    """The names of what the scenarios of Molecule keep in the same cache."""
+    try:
+        from tests.molecule import collections, podman
+    except ImportError:  # without the project's environment there is no YAML to read the scenarios with
+        return {entry.name for entry in cache.cache_directory().glob("molecule-*-*")}
+    return collections.artefact_names() | podman.artefact_names()
 
 
 def _prune(_options: argparse.Namespace) -> int:

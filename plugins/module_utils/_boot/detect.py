@@ -49,7 +49,7 @@ def detect(host: Host, wanted: str = AUTO) -> Detection:
 
     :param wanted: ``auto``, or the name of a loader that is to be taken without proof from the running system, or
         although another one looks active, too. What proves only others, or shows that the files of this one are not
-        there, is an error all the same
+        there, is an error all the same. In a container, whose running system is its host's, nothing but a name will do
     :raises PassthroughError: ``no_boot_loader``, ``bootloader_ambiguous``, ``bootloader_unsupported``,
         ``bootloader_incomplete``, ``bootloader_unproved``
     """
@@ -58,13 +58,9 @@ def detect(host: Host, wanted: str = AUTO) -> Detection:
     found = _leading([(candidate, candidate.evidence()) for candidate in candidates])
     shown = container(host) or (None if found else container_image(host))
     if shown:
-        raise PassthroughError(
-            "no_boot_loader",
-            f"This is a container ({shown}): it has no boot loader, and its kernel is that of its host.",
-            "Run this module on the machine that boots the kernel.",
-            evidence=[shown],
-        )
-    name, evidence = _decide(found, wanted)
+        name, evidence = _in_container(shown, wanted)
+    else:
+        name, evidence = _decide(found, wanted)
     if not name:
         name = _unproved_choice(loaders, candidates, wanted)
         evidence = [f"the task says bootloader: {name}; the running system neither proves nor contradicts it"]
@@ -73,14 +69,32 @@ def detect(host: Host, wanted: str = AUTO) -> Detection:
         raise _unsupported(found, evidence)
     missing = loader.missing()
     if missing:
+        boots = "This container is to have" if shown else "This host boots with"
         raise PassthroughError(
             "bootloader_incomplete",
-            f"This host boots with {loader.title} ({'; '.join(evidence)}), but {_lacking(missing)}.",
+            f"{boots} {loader.title} ({'; '.join(evidence)}), but {_lacking(missing)}.",
             "Nothing was changed. Mount or install what is missing.",
             evidence=evidence,
             missing={name: missing},
         )
-    return Detection(name, tuple(evidence))
+    return Detection(name, tuple(evidence), shown)
+
+
+def _in_container(shown: str, wanted: str) -> tuple[str, list[str]]:
+    """The name of the loader whose files are to be changed in a container, and why it is that one.
+
+    What runs there was started by the boot loader of the container's host, so it says nothing about these files: they
+    are for a machine that is made of them later, or for a test.
+    """
+    if wanted == AUTO:
+        raise PassthroughError(
+            "no_boot_loader",
+            f"This is a container ({shown}): it has no boot loader, and its kernel is that of its host.",
+            "Run this module on the machine that boots the kernel. Where the files of this container are to become "
+            f"a machine's, name its boot loader: bootloader: {' or '.join(LOADERS)}.",
+            evidence=[shown],
+        )
+    return wanted, [f"the task says bootloader: {wanted}", f"this is a container ({shown}), which it did not start"]
 
 
 def _leading(found: Found) -> Found:

@@ -149,6 +149,8 @@ class Detection:
 
     name: str
     evidence: Sequence[str]
+    container: str | None = None
+    """What shows that this is a container, which no boot loader starts: only the files of this one are meant."""
 
 
 def check_length(

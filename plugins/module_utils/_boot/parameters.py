@@ -54,13 +54,22 @@ class KernelParameters:
                 "after": [entry.as_result() for entry in after.entries],
             },
             "running": str(observed.running),
-            "reboot_required": bool(self._request.unmet(observed.running)),
+            "reboot_required": self._reboot_required(bool(self._request.unmet(observed.running))),
             **self._warnings(after),
         }
 
+    def _reboot_required(self, lacking: bool) -> bool:
+        """Whether a reboot would give the running kernel what it lacks; that of a container is its host's."""
+        return lacking and self._detection.container is None
+
     def _warnings(self, configured: Configuration) -> dict[str, list[str]]:
-        """What Ansible shows as warnings: entries somebody wrote by hand that contradict the request, and stay so."""
+        """What Ansible shows as warnings: a container, and entries written by hand that contradict the request."""
         found = []
+        if self._detection.container is not None:
+            found.append(
+                f"This is a container ({self._detection.container}): the files of {self._loader.title} are changed in "
+                "it, as the task says, and no kernel is ever started with them here."
+            )
         for entry in configured.entries:
             keys = self._request.contradicted(entry.command_line) if entry.written_in else ()
             still = " ".join(parameter.text for key in keys for parameter in entry.command_line.named(key))

@@ -72,7 +72,7 @@ class RevertParameters(KernelParameters):
         after = plan.predicted.normal if isinstance(plan, BootPlan) else observed.boot.configuration.normal
         return {
             **result,
-            "reboot_required": bool(restoration.differing(observed.running, after)),
+            "reboot_required": self._reboot_required(bool(restoration.differing(observed.running, after))),
             "kept": [item.as_result() for item in kept],
             "diverged": [record.key for record in self._records if record.diverged],
         }

@@ -161,7 +161,7 @@ def test_transactional_update_needs_a_read_only_root(on: GrubHost) -> None:
     assert "transactional-update" in str(refused(on))
 
 
-@pytest.mark.parametrize(
+CONTAINERS = pytest.mark.parametrize(
     ("path", "content"),
     [
         ("/run/systemd/container", "podman\n"),
@@ -169,12 +169,32 @@ def test_transactional_update_needs_a_read_only_root(on: GrubHost) -> None:
         ("/proc/1/environ", "PATH=/bin\0container=lxc\0"),
     ],
 )
-@pytest.mark.parametrize("wanted", ["auto", "grub"])
-def test_a_container_has_no_boot_loader(on: GrubHost, path: str, content: str, wanted: str) -> None:
+
+
+@CONTAINERS
+def test_a_container_has_no_boot_loader(on: GrubHost, path: str, content: str) -> None:
     on.write(path, content)
-    error = refused(on, wanted)
+    error = refused(on)
     assert error.code == "no_boot_loader"
     assert "container" in str(error)
+
+
+@CONTAINERS
+def test_in_a_container_a_name_means_the_files_of_that_boot_loader(on: GrubHost, path: str, content: str) -> None:
+    """Whatever started the kernel: that was the boot loader of the container's host."""
+    on.write(path, content)
+    on.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz-of-the-host quiet\n")
+    found = detect(on.host, "grub")
+    assert found.name == "grub"
+    assert found.container is not None
+    assert any("container" in text for text in found.evidence)
+
+
+def test_in_a_container_the_files_have_to_be_there(on: GrubHost) -> None:
+    on.write("/run/.containerenv", "")
+    error = refused(on, "extlinux")
+    assert error.code == "bootloader_incomplete"
+    assert str(error).startswith("This container")
 
 
 def test_the_mark_of_a_container_image_does_not_outweigh_what_booted(on: GrubHost) -> None:

@@ -19,10 +19,12 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot import grub
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import CommandLine, Parameter, Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_script import boot_entries
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import build_any
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.shell import evaluate
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
     CONFIG,
@@ -478,6 +480,18 @@ def test_reboot_required_is_about_the_running_kernel(
     assert not second["changed"]
     assert first["reboot_required"] == second["reboot_required"] == expected
     assert second["running"].endswith(running)
+
+
+def test_in_a_container_no_reboot_gives_the_kernel_what_it_lacks(debian: GrubHost) -> None:
+    debian.write("/run/.containerenv", "")
+    for changed in (True, False):
+        result = run(debian, ["intel_iommu=on"], bootloader="grub")
+        assert (result["changed"], result["reboot_required"]) == (changed, False)
+        assert "container" in " ".join(result["warnings"])
+    taken_back = execute(
+        debian.host, build_any(debian.host, bootloader="grub", revert=True), module="m", check_mode=False
+    )
+    assert (taken_back["changed"], taken_back["reboot_required"]) == (True, False)
 
 
 # -- what is remembered ------------------------------------------------------------------------------------
