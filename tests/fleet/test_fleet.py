@@ -105,6 +105,18 @@ def test_the_others_go_on_when_told_so(make_fleet: MakeFleet) -> None:
     assert [(task.host, task.task) for task in again.tasks if task.changed] == []
     assert listings(fleet) == after
 
+    # And back. A device that would be refused is none that anything was done to.
+    predicted = ansible.playbook("revert", *words, check=True)
+    assert {task.host for task in predicted.tasks if task.changed} == good
+    assert listings(fleet) == after
+    back = ansible.playbook("revert", *words)
+    assert {task.host for task in back.tasks if task.changed} == good
+    assert set(reasons(report(back, "debug"))) == {"bad-cable-01"}
+    assert listings(fleet) == before
+    once_more = ansible.playbook("revert", *words)
+    assert [(task.host, task.task) for task in once_more.tasks if task.changed] == []
+    assert listings(fleet) == before
+
 
 @pytest.mark.parametrize("consent", [False, True])
 def test_a_host_is_not_rebooted_while_domains_run(make_fleet: MakeFleet, consent: bool) -> None:

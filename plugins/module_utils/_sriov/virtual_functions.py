@@ -24,7 +24,7 @@ from .._vfio.memory import DriverRecords, RecallingBus
 from .actions import PF_KIND, ConfigureVf, PfState, Resize, VfPicture, pf_key, records_of_vfs
 from .boot import BootVfs, PersistentPf
 from .ip import interface_of, read_settings
-from .request import PfRequest, Request
+from .request import NO_MAC, PfRequest, Request
 from .settings import VfSettings
 
 FORCIBLE_CODES: tuple[str, ...] = tuple(
@@ -238,7 +238,7 @@ class SriovVfs:
         plan.extend(observed.boot.plan(observed.persistent))
         return plan
 
-    def _resize(self, transition: PfTransition, observed: Observation) -> Resize:
+    def _resize(self, transition: PfTransition, observed: Observation, kind: type[Resize] = Resize) -> Resize:
         device = transition.device
         vanishing: dict[int, VfPicture] = {}
         remembered: dict[tuple[int, str], Record] = {}
@@ -247,10 +247,11 @@ class SriovVfs:
             for index, address in device.vfs_by_index.items():
                 binding = Binding.of(observed.bus.device(address))
                 vanishing[index] = VfPicture(address, binding, transition.present.get(index, VfSettings()))
-        return Resize(
+        return kind(
             device,
             transition.before,
             transition.after,
+            settings=transition.asked.vfs,
             vanishing=vanishing,
             remembered=remembered,
             timeout=self._request.timeout,
@@ -378,7 +379,7 @@ def _repeated_macs(transitions: Iterable[PfTransition]) -> Iterator[Problem]:
             owners.setdefault(mac, f"{transition.device.address} itself")
     for transition in transitions:
         for index, settings in transition.asked.vfs.items():
-            if settings.mac is None:
+            if settings.mac is None or settings.mac == NO_MAC:
                 continue
             this = f"VF {index} of {transition.device.address}"
             if settings.mac in owners:
