@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit fleet lint sanity benchmark lab lab-full lab-image lab-table clean distclean
+.PHONY: help demo test unit fleet lint sanity benchmark browser lab lab-full lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
+	@echo 'make browser     the page of the audit in a browser (Chromium)'
 	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
 	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (half an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
@@ -33,9 +34,9 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit fleet lint sanity benchmark lab
+test: unit fleet lint sanity benchmark browser lab
 	@echo
-	@echo '=== all passed: unit, fleet, lint, sanity, benchmark, lab'
+	@echo '=== all passed: unit, fleet, lint, sanity, benchmark, browser, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
@@ -70,6 +71,9 @@ sanity:
 
 benchmark:
 	@$(RUN) --benchmark --title 'benchmarks' python -m ansible_collections.kvm.passthrough.tests.benchmark $(ARGS)
+
+browser:
+	@$(RUN) --browser --title 'browser' pytest $(if $(filter tests/%,$(ARGS)),,tests/browser) $(ARGS)
 
 lab:
 	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)

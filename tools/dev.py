@@ -39,6 +39,7 @@ REQUIREMENTS = ROOT / "tests/requirements.txt"
 APT_PACKAGES = ROOT / "tests/apt-packages.txt"
 LAB_APT_PACKAGES = ROOT / "tests/lab/apt-packages.txt"
 BENCHMARK_APT_PACKAGES = ROOT / "tests/benchmark/apt-packages.txt"
+BROWSER_APT_PACKAGES = ROOT / "tests/browser/apt-packages.txt"
 # What make may have to build before anything else: Debian keeps these apart from the interpreter.
 VENV_PROBE = "import ensurepip, venv"
 
@@ -240,7 +241,11 @@ def execute(title: str, command: Sequence[str | Path], folder: Path, env: dict[s
 
 
 def command_run(options: argparse.Namespace) -> int:
-    lists = {LAB_APT_PACKAGES: options.lab, BENCHMARK_APT_PACKAGES: options.benchmark}
+    lists = {
+        LAB_APT_PACKAGES: options.lab,
+        BENCHMARK_APT_PACKAGES: options.benchmark,
+        BROWSER_APT_PACKAGES: options.browser,
+    }
     venv = prepare(*(path for path, wanted in lists.items() if wanted))
     env = environment(venv)
     if not options.copy:
@@ -366,6 +371,7 @@ def main() -> int:
     run.add_argument("--copy", action="store_true", help="run in the copy of the collection, not in the checkout")
     run.add_argument("--lab", action="store_true", help="install the lab's Debian packages, too")
     run.add_argument("--benchmark", action="store_true", help="install what the benchmarks compare with, too")
+    run.add_argument("--browser", action="store_true", help="install the browser for tests of pages, too")
     run.add_argument("command", nargs=argparse.REMAINDER)
     run.set_defaults(function=command_run)
 

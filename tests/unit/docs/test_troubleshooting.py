@@ -13,7 +13,11 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.regis
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-SOURCES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "plugins/module_utils").rglob("*.py")}
+SOURCES = {
+    path: path.read_text(encoding="utf-8")
+    for folder in ("module_utils", "plugin_utils")
+    for path in (ROOT / "plugins" / folder).rglob("*.py")
+}
 
 
 def explained(heading: str) -> dict[str, list[str]]:
