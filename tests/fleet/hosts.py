@@ -47,6 +47,8 @@ class Kind:
     """What has to be in the reason for which the host is refused; None for a host that is not."""
     changes: tuple[str, ...] = ()
     """The modules that have something to change."""
+    finding: str | None = None
+    """What the audit has to find first; None for nothing."""
 
 
 # -- x86 ----------------------------------------------------------------------------------------------------
@@ -188,30 +190,58 @@ def s390x(root: Path) -> None:
 _DEVICE = {"vfio_host_devices": [VF]}
 _QUAD = {"vfio_host_devices": [VF, *QUAD]}
 
+
+def _asked(device: Any) -> dict[str, Any]:
+    """What no host can have."""
+    return {"vfio_host_devices": [device]}
+
+
+_DRIFTED: dict[str, Any] = {"changes": ("vfio_devices",), "finding": "inventory_drift"}
+_OFF: dict[str, Any] = {
+    "state": "disabled_by_parameter",
+    "changes": ("kernel_parameters",),
+    "finding": "iommu_disabled_by_parameter",
+}
+
 KINDS: dict[str, Kind] = {
-    "intel": Kind(intel, 6, _QUAD, changes=("vfio_devices",)),
+    "intel": Kind(intel, 6, _QUAD, **_DRIFTED),
     "intel-bound": Kind(intel_bound, 3, {**_DEVICE, "vfio_host_persistent": False}),
-    "intel-off": Kind(intel_off, 4, _DEVICE, "disabled_by_parameter", changes=("kernel_parameters",)),
-    "intel-suse": Kind(intel_off_suse, 1, _DEVICE, "disabled_by_parameter", changes=("kernel_parameters",)),
-    "intel-arch": Kind(intel_off_arch, 1, _DEVICE, "disabled_by_parameter", changes=("kernel_parameters",)),
-    "amd": Kind(amd, 4, _DEVICE, changes=("vfio_devices",)),
-    "amd-off": Kind(amd_off, 2, _DEVICE, "disabled_by_parameter", changes=("kernel_parameters",)),
-    "arm": Kind(arm64, 3, _DEVICE, changes=("vfio_devices",)),
-    "z": Kind(s390x, 3, {"vfio_host_devices": [{"uid": "0001"}]}, changes=("vfio_devices",)),
-    "bad-firmware": Kind(intel_off_in_firmware, 1, _DEVICE, "disabled_in_firmware", refused="disabled_in_firmware"),
-    "bad-disk": Kind(intel, 1, {"vfio_host_devices": [machine.NVME]}, refused="mounted at /"),
-    "bad-uplink": Kind(intel, 1, {"vfio_host_devices": [machine.MANAGEMENT]}, refused="192.0.2.10"),
-    "bad-address": Kind(intel, 1, {"vfio_host_devices": ["0000:09:00.0"]}, refused="no PCI device matches"),
+    "intel-off": Kind(intel_off, 4, _DEVICE, **_OFF),
+    "intel-suse": Kind(intel_off_suse, 1, _DEVICE, **_OFF),
+    "intel-arch": Kind(intel_off_arch, 1, _DEVICE, **_OFF),
+    "amd": Kind(amd, 4, _DEVICE, **_DRIFTED),
+    "amd-off": Kind(amd_off, 2, _DEVICE, **_OFF),
+    "arm": Kind(arm64, 3, _DEVICE, **_DRIFTED),
+    "z": Kind(s390x, 3, {"vfio_host_devices": [{"uid": "0001"}]}, **_DRIFTED),
+    "bad-firmware": Kind(
+        intel_off_in_firmware,
+        variables=_DEVICE,
+        state="disabled_in_firmware",
+        refused="disabled_in_firmware",
+        finding="iommu_disabled_in_firmware",
+    ),
+    "bad-disk": Kind(intel, 1, _asked(machine.NVME), refused="mounted at /", finding="boot_disk"),
+    "bad-uplink": Kind(intel, 1, _asked(machine.MANAGEMENT), refused="192.0.2.10", finding="management_network"),
+    "bad-address": Kind(intel, 1, _asked("0000:09:00.0"), refused="no PCI device matches", finding="no_match"),
     "bad-moved": Kind(
         intel,
         1,
-        {"vfio_host_devices": [{**VF, "expect": {"vendor_id": "10de", "device_id": "2484"}}]},
+        _asked({**VF, "expect": {"vendor_id": "10de", "device_id": "2484"}}),
         refused="expected 10de, found 8086",
+        finding="identity_mismatch",
     ),
-    "bad-group": Kind(intel, 1, {"vfio_host_devices": QUAD[:1]}, refused=machine.SLOT[3]),
-    "bad-loader": Kind(without_boot_loader, 1, _DEVICE, "disabled_by_parameter", refused="boot loader"),
-    "bad-record": Kind(with_a_broken_record, 1, _DEVICE, refused="state.json"),
-    "bad-type": Kind(intel, 1, {"vfio_host_devices": [VF], "vfio_host_group": "all"}, refused="vfio_host_group"),
+    "bad-group": Kind(intel, 1, _asked(QUAD[0]), refused=machine.SLOT[3], finding="group_not_viable"),
+    "bad-loader": Kind(
+        without_boot_loader,
+        variables=_DEVICE,
+        state="disabled_by_parameter",
+        refused="boot loader",
+        finding="iommu_disabled_by_parameter",
+    ),
+    "bad-record": Kind(with_a_broken_record, 1, _DEVICE, refused="state.json", finding="state_unreadable"),
+    "bad-variable": Kind(
+        intel_bound, 1, {**_DEVICE, "vfio_host_reboot_timeout": "soon"}, refused="vfio_host_reboot_timeout"
+    ),
     "bad-cable": Kind(shutil.rmtree, 1, _DEVICE, refused="cannot be reached"),
 }
 

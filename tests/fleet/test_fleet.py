@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,37 @@ def test_a_check_of_the_fleet_is_right_about_every_host(
         changed = {task.action.split(".")[-1] for task in run.tasks if task.host == host and task.changed}
         assert changed == set(kind.changes), host
     assert listings(fleet) == before
+
+
+def test_an_audit_of_the_fleet_is_right_about_every_host(
+    make_fleet: MakeFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = make_fleet()
+    before = listings(fleet)
+    started = time.monotonic()
+    words = ("-e", f"vfio_audit_folder={tmp_path}", "-e", "vfio_audit_libvirt=false")
+    run = controller(fleet).playbook("audit", *words)
+    seconds = time.monotonic() - started
+    with capsys.disabled():
+        print(f"\naudit of {len(fleet.kinds)} hosts: {seconds:.0f} s")
+    assert run.rc == 0, run.output
+    assert listings(fleet) == before
+
+    page = (tmp_path / "kvm-passthrough-audit.html").read_text(encoding="utf-8")
+    report = json.loads((tmp_path / "kvm-passthrough-audit.json").read_text(encoding="utf-8"))
+    assert [host["name"] for host in report["hosts"]] == sorted(fleet.kinds)
+    for host in report["hosts"]:
+        name, kind = host["name"], fleet.kinds[host["name"]]
+        assert name in page
+        if not fleet.root(name).is_dir():
+            assert (host["status"], host["verdict"]) == ("unreachable", "unknown")
+            continue
+        assert host["iommu"]["state"] == kind.state, name
+        expected = "blocked" if kind.state != "active" else "attention" if kind.finding else "ready"
+        assert host["verdict"] == expected, name
+        assert [finding["code"] for finding in host["findings"]][:1] == [kind.finding] * bool(kind.finding), name
+        assert kind.finding is None or kind.finding in page
+    assert report["summary"]["hosts"] == len(fleet.kinds)
 
 
 def test_nobody_is_changed_while_one_would_be_refused(make_fleet: MakeFleet) -> None:
