@@ -217,3 +217,28 @@ def tags_of(role: str) -> set[str]:
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
             found |= set(task.get("tags", []))
     return found
+
+
+@pytest.mark.parametrize(
+    ("failed", "reason"),
+    [
+        ({"failed": True, "msg": "The disk is mounted."}, "The disk is mounted."),
+        (
+            {
+                "failed": True,
+                "msg": "One or more items failed",
+                "results": [
+                    {"failed": False, "item": {"name": "web01"}},
+                    {"failed": True, "item": {"name": "web02"}, "msg": "There is no domain."},
+                    {"failed": True, "item": {"name": "web03"}, "msg": "It has the device."},
+                ],
+            },
+            "web02: There is no domain.\nweb03: It has the device.",
+        ),
+        ({"failed": True}, "{'failed': True}"),
+    ],
+)
+def test_preflight_says_why(failed: dict[str, Any], reason: str) -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text(encoding="utf-8"))
+    found = rendered(play["vars"], {"__passthrough_reason"}, ansible_failed_result=failed)
+    assert found["__passthrough_reason"].strip() == reason
