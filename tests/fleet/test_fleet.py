@@ -205,17 +205,18 @@ def runs_on_the_host(action: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("tags", "modules"),
+    ("kind", "tags", "modules"),
     [
-        ("parameters", {"kernel_parameters"}),
-        ("selinux", {"selinux_booleans"}),
-        ("devices", set()),
+        ("intel-bound", "parameters", {"kernel_parameters"}),
+        ("intel-bound", "devices", set()),
+        ("intel-off", "selinux", {"selinux_booleans"}),
+        ("intel-off", "reboot", {"kernel_parameters", "find", "reboot"}),
     ],
 )
-def test_tags_choose_what_is_done(make_fleet: MakeFleet, tags: str, modules: set[str]) -> None:
-    fleet = make_fleet(["intel-bound"], {"vfio_host_selinux_booleans": {"virt_use_sysfs": True}})
+def test_tags_choose_what_is_done(make_fleet: MakeFleet, kind: str, tags: str, modules: set[str]) -> None:
+    variables = {"vfio_host_selinux_booleans": {"virt_use_sysfs": True}, "vfio_host_reboot": True}
+    fleet = make_fleet([kind], variables)
     run = controller(fleet).playbook("host", "--tags", tags, "--skip-tags", "preflight", check=True)
     assert run.rc == 0, run.output
     done = {task.action.split(".")[-1] for task in run.tasks if task.status == "ok" and runs_on_the_host(task.action)}
-    assert done - modules == {"vfio_devices", "iommu_info"}
-    assert modules <= done
+    assert done == modules | {"vfio_devices", "iommu_info"}
