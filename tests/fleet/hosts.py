@@ -240,7 +240,10 @@ KINDS: dict[str, Kind] = {
     ),
     "bad-record": Kind(with_a_broken_record, 1, _DEVICE, refused="state.json", finding="state_unreadable"),
     "bad-variable": Kind(
-        intel_bound, 1, {**_DEVICE, "vfio_host_reboot_timeout": "soon"}, refused="vfio_host_reboot_timeout"
+        intel_bound,
+        1,
+        {**_DEVICE, "vfio_host_persistent": False, "vfio_host_reboot_timeout": "soon"},
+        refused="vfio_host_reboot_timeout",
     ),
     "bad-cable": Kind(shutil.rmtree, 1, _DEVICE, refused="cannot be reached"),
 }
