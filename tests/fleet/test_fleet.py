@@ -151,6 +151,26 @@ def test_the_others_go_on_when_told_so(make_fleet: MakeFleet) -> None:
     assert listings(fleet) == before
 
 
+def test_a_failure_ends_the_roll_out_and_the_next_run_resumes_it(make_fleet: MakeFleet) -> None:
+    """In batches of one; what fails is not what preflight could know."""
+    fleet = make_fleet(["amd-off", "intel-off"])
+    before = listings(fleet)
+    generator = fleet.root("amd-off-01") / "usr/sbin/grub-mkconfig"
+    works = generator.read_text(encoding="utf-8")
+    generator.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    ansible = controller(fleet)
+    run = ansible.playbook("site", "-e", "kvm_passthrough_serial=1")
+    assert run.rc != 0
+    assert {task.host for task in run.tasks if task.status == "failed"} == {"amd-off-01"}
+    assert [(task.host, task.task) for task in run.tasks if task.changed] == []
+
+    generator.write_text(works, encoding="utf-8")
+    assert listings(fleet) == before  # also what had been changed of the one that failed
+    run = ansible.playbook("site", "-e", "kvm_passthrough_serial=1")
+    assert run.rc == 0, run.output
+    assert {task.host for task in run.tasks if task.changed} == set(fleet.kinds)
+
+
 @pytest.mark.parametrize("consent", [False, True])
 def test_a_host_is_not_rebooted_while_domains_run(make_fleet: MakeFleet, consent: bool) -> None:
     variables = {"vfio_host_reboot": True, "vfio_host_reboot_with_domains": consent}
