@@ -11,6 +11,7 @@ from .findings import ERROR, KINDS
 from .html import Content, Markup, join, tag
 from .overview import iommu_words
 from .picture import device_name, picture
+from .tables import table
 from .words import FINDING_KINDS, SEVERITIES, STATUSES, VERDICTS, count
 
 Host = Mapping[str, Any]
@@ -157,29 +158,9 @@ def _owners(host: Host) -> Markup | None:
     if not owned:
         guests = count(len(host["domains"]), "domain")
         return _block("Who has what", tag("p", f"No guest has a PCI device ({guests}).", class_="lead"))
-    return _block(
-        "Who has what",
-        tag(
-            "div",
-            tag(
-                "table",
-                tag(
-                    "thead",
-                    tag(
-                        "tr",
-                        [
-                            tag("th", name, scope="col")
-                            for name in ("Device", "What it is", "Driver", "Owner", "How", "Now", "Note")
-                        ],
-                    ),
-                ),
-                tag("tbody", [_owner_row(device, owner) for device in owned for owner in device["owners"]]),
-                class_="owners",
-                aria_label="Who has what",
-            ),
-            class_="scroll",
-        ),
-    )
+    columns = ("Device", "What it is", "Driver", "Owner", "How", "Now", "Note")
+    rows = [_owner_row(device, owner) for device in owned for owner in device["owners"]]
+    return _block("Who has what", table(columns, rows, "Who has what", "owners"))
 
 
 def _owner_row(device: Mapping[str, Any], owner: Mapping[str, Any]) -> Markup:
@@ -202,35 +183,20 @@ def _owner_row(device: Mapping[str, Any], owner: Mapping[str, Any]) -> Markup:
 def _records(records: Sequence[Mapping[str, Any]] | None) -> Markup | None:
     if not records:
         return None
-    return _fold(
-        f"What this collection changed here ({count(len(records), 'record')})",
+    rows = [
         tag(
-            "div",
-            tag(
-                "table",
-                tag(
-                    "thead",
-                    tag("tr", [tag("th", name, scope="col") for name in ("What", "Which", "By", "When", "Note")]),
-                ),
-                tag(
-                    "tbody",
-                    [
-                        tag(
-                            "tr",
-                            tag("td", record["kind"]),
-                            tag("th", tag("code", record["key"]), scope="row"),
-                            tag("td", record["module"]),
-                            tag("td", record["time"]),
-                            tag("td", "somebody else changed it, too" if record["diverged"] else None),
-                        )
-                        for record in records
-                    ],
-                ),
-                aria_label="What this collection changed here",
-            ),
-            class_="scroll",
-        ),
-    )
+            "tr",
+            tag("td", record["kind"]),
+            tag("th", tag("code", record["key"]), scope="row"),
+            tag("td", record["module"]),
+            tag("td", record["time"]),
+            tag("td", "somebody else changed it, too" if record["diverged"] else None),
+        )
+        for record in records
+    ]
+    columns = ("What", "Which", "By", "When", "Note")
+    label = f"What this collection changed here ({count(len(records), 'record')})"
+    return _fold(label, table(columns, rows, label))
 
 
 def _unreadable(unreadable: Sequence[str]) -> Markup | None:

@@ -11,6 +11,7 @@ from .findings import ERROR
 from .html import Content, Markup, tag
 from .icons import stacked_bar
 from .report import VERDICTS
+from .tables import scroll, table
 from .words import FINDING_KINDS, GROUP_STATES, IOMMU_STATES, SEVERITIES, STATUSES, count
 from .words import VERDICTS as VERDICT_WORDS
 
@@ -40,16 +41,7 @@ def codes_section(codes: Sequence[Code], hosts: int) -> Markup | None:
 
 def _codes_table(codes: Sequence[Code], hosts: int) -> Markup:
     columns = ("Code", "Hosts", "Share", "For example, and what to do")
-    return scroll(
-        tag(
-            "table",
-            tag("thead", tag("tr", [tag("th", name, scope="col") for name in columns])),
-            tag("tbody", [_code_row(one, hosts) for one in codes]),
-            class_="codes",
-            aria_labelledby="codes",
-        ),
-        "codes",
-    )
+    return table(columns, [_code_row(one, hosts) for one in codes], "What is wrong, by frequency", "codes")
 
 
 def _code_row(one: Code, hosts: int) -> Markup:
@@ -69,11 +61,6 @@ def _code_row(one: Code, hosts: int) -> Markup:
         tag("td", stacked_bar(share, None, "share")),
         tag("td", tag("p", one["message"]), tag("p", one["remedy"], class_="remedy") if one["remedy"] else None),
     )
-
-
-def scroll(table: Markup, labelled_by: str) -> Markup:
-    """A table that is scrolled sideways where it is too wide, by keyboard too."""
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_labelledby=labelled_by)
 
 
 # -- the table of hosts --------------------------------------------------------------------------------------
@@ -106,7 +93,7 @@ def hosts_section(hosts: Sequence[Host]) -> Markup:
                 tag("tbody", [_host_row(host, number) for number, host in enumerate(hosts)]),
                 id="overview",
             ),
-            "hosts",
+            aria_labelledby="hosts",
         ),
         tag("p", "No host matches.", id="nothing", hidden=True),
         aria_labelledby="hosts",

@@ -64,6 +64,7 @@ def run(folder: Path, *options: str) -> str:
 def test_no_host_is_left_out_and_none_is_changed(tmp_path: Path) -> None:
     """One test, since a play over hosts takes seconds."""
     prepare(tmp_path)
+    (tmp_path / "reports").mkdir(mode=0o700)
     printed = run(tmp_path)
     document, page = (tmp_path / f"reports/kvm-passthrough-audit.{suffix}" for suffix in ("json", "html"))
     assert document.exists(), printed
@@ -79,7 +80,8 @@ def test_no_host_is_left_out_and_none_is_changed(tmp_path: Path) -> None:
 
     [root] = parse(page.read_text(encoding="utf-8"))
     assert [heading.text for heading in root.all("h3")] == list(hosts)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (document, page)] == [0o600, 0o600]
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (document, page, tmp_path / "reports")]
+    assert modes == [0o600, 0o600, 0o700]
 
     recap = printed.split("PLAY RECAP", 1)[1]
     assert recap.count("changed=0") == 4
