@@ -76,10 +76,10 @@ browser:
 	@$(RUN) --browser --title 'browser' pytest $(if $(filter tests/%,$(ARGS)),,tests/browser) $(ARGS)
 
 lab:
-	@$(RUN) --lab --title 'lab' pytest tests/lab $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
+	@$(RUN) --lab --title 'lab' pytest tests/lab --durations 20 --durations-min 10 $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
 
 lab-full:
-	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --full $(ARGS)
+	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --durations 20 --durations-min 10 --full $(ARGS)
 
 lab-image:
 	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)

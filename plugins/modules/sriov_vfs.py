@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sriov_vfs
-short_description: Make and set the virtual functions of SR-IOV cards
+short_description: Make and set the virtual functions of SR-IOV devices
 version_added: "0.1.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
@@ -25,7 +25,7 @@ description:
     has it; V(management_network) that its interface carries an address, a default route or the SSH connection of the
     host; V(boot_disk) that the host uses a disk behind it.
     Changing settings of a VF is refused for the same reasons, but trust, spoof check, rates and link state may be
-    changed while a virtual machine runs.
+    changed while a virtual machine runs. Domains that are defined with a VF that will be gone are named in a warning.
   - >-
     Afterwards VFs are addressed by their PF and their index, as in V({pf: {address: "0000:01:00.0"}, vf: [0, 1]}).
     M(kvm.passthrough.vfio_devices) binds them to VFIO.
@@ -77,8 +77,8 @@ options:
       vfs:
         description:
           - >-
-            Settings of VFs of a network card. What is left out is left as it is. Several entries may name the same VF,
-            as long as they do not contradict each other.
+            Settings of VFs of a network card or an NVMe drive. What is left out is left as it is. Several entries may
+            name the same VF, as long as they do not contradict each other.
         type: list
         elements: dict
         default: []
@@ -132,6 +132,17 @@ options:
                 VFs of a card without a cable reach each other.
             type: str
             choices: [auto, enable, disable]
+          queues:
+            description:
+              - >-
+                Of an NVMe drive, how many queues the VF has (VQ resources), one of which is for administration.
+                With O(pfs[].vfs[].interrupts) they are what a VF of a drive with flexible resources needs before a
+                guest can use it; it is then brought online. V(0) takes all from it. Needs C(nvme) (nvme-cli).
+            type: int
+          interrupts:
+            description:
+              - Of an NVMe drive, how many interrupts the VF has (VI resources). Goes with O(pfs[].vfs[].queues).
+            type: int
   persistent:
     description:
       - >-
@@ -203,6 +214,15 @@ EXAMPLES = r"""
     revert: true
   become: true
 
+- name: Two virtual NVMe controllers with a queue and an interrupt for each of two processors
+  kvm.passthrough.sriov_vfs:
+    pfs:
+      - pf: {vendor_id: "144d", device_id: "a824"}
+        count: 2
+        vfs:
+          - {vf: all, queues: 3, interrupts: 2}
+  become: true
+
 - name: None any more
   kvm.passthrough.sriov_vfs:
     pfs:
@@ -234,6 +254,10 @@ pfs:
       description: The network interface through which its VFs are set, or null.
       type: str
       sample: enp1s0
+    controller:
+      description: The NVMe controller through which its VFs are set, or null.
+      type: str
+      sample: nvme0
     totalvfs:
       description: How many VFs it can have.
       type: int
@@ -396,6 +420,8 @@ def main() -> None:
         "min_tx_rate": {"type": "int"},
         "max_tx_rate": {"type": "int"},
         "link_state": {"type": "str", "choices": list(LINK_STATES)},
+        "queues": {"type": "int"},
+        "interrupts": {"type": "int"},
     }
     pf = {
         "pf": {"type": "raw", "required": True},

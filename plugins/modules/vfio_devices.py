@@ -35,17 +35,18 @@ description:
     V(boot_disk) means that a mounted file system, swap space or an active volume is on it, through whatever layers, or
     that a program writes to its disk; V(management_network) that it carries an address, a default route or the SSH
     connection of the host, through whatever is stacked on its interface; V(console_display) that the host booted with
-    it as its display, or draws its console into its memory; V(usb_in_use) that all keyboards of the host are behind it;
-    V(in_use_by_domain) that a running virtual machine uses it; V(has_vfs) that it is a physical function with virtual
-    functions; V(system_device) that it is a part of the platform, such as a memory controller; V(bridge) that it is a
-    PCI bridge; V(no_iommu) that it is in no IOMMU group; V(group_not_viable) that others of its IOMMU group are not
-    listed.
+    it as its display, or draws its console into its memory; V(display_in_use) that a program has it open as a graphics
+    card; V(usb_in_use) that all keyboards of the host are behind it; V(in_use_by_domain) that a running virtual machine
+    uses it; V(has_vfs) that it is a physical function with virtual functions; V(system_device) that it is a part of the
+    platform, such as a memory controller; V(bridge) that it is a PCI bridge; V(no_iommu) that it is in no IOMMU group;
+    V(group_not_viable) that others of its IOMMU group are not listed.
   - >-
     Two reasons are no danger to the host, but the kernel would refuse the device when a guest is started with it.
     V(no_interrupt_remapping) means that the IOMMU does not remap interrupts and VFIO was not told to do without;
     V(reserved_region) that the firmware keeps memory mapped for a device of its IOMMU group.
   - >-
     A device that the kernel cannot reset (V(no_reset) in M(kvm.passthrough.pci_device_info)) is bound with a warning.
+    So is a device released with which a domain is defined that does not start while the host has it (C(managed='no')).
   - >-
     Where the IOMMU group of a device shows only when a driver probes the device (Arm, before Linux 6.15), this module
     says so in a warning, binds the device, looks at its group, and takes everything back when the group is not
@@ -128,8 +129,10 @@ options:
     description:
       - >-
         Whether the devices are bound at every boot, too. That takes udev rules, which match address and ids of each
-        device, and an initramfs that has these rules and the driver; initramfs-tools is supported (Debian, Ubuntu),
-        and so is a host that uses no initramfs.
+        device, settings of modprobe that keep the host's drivers from it, and an initramfs that has both and the
+        driver. It is built for all installed kernels by initramfs-tools, dracut or mkinitcpio, and opened to see that
+        it has all of it; a kernel that is installed later gets the same. A host that uses no initramfs is supported,
+        too.
       - With V(false), the devices keep their binding until the next boot, and rules for them are removed.
     type: bool
     default: true
@@ -141,6 +144,7 @@ options:
     choices:
       - boot_disk
       - console_display
+      - display_in_use
       - has_vfs
       - in_use_by_domain
       - management_network
@@ -156,6 +160,42 @@ options:
         with RV(ignore:reboot_required=true), leaves that device as it is and brings the others back.
     type: int
     default: 60
+  options:
+    description:
+      - >-
+        Options of the kernel module C(vfio-pci), for all its devices. They are written to a file of modprobe, which is
+        in the initramfs as well. Left out, those that this collection set stay; an empty dictionary removes them.
+        They go with the last device that is bound at every boot.
+      - >-
+        The module is loaded again with them when no device is bound to it. Otherwise they hold after the next boot, and
+        RV(reboot_required) says so.
+      - Only with O(state=bound) and O(persistent=true).
+    type: dict
+    suboptions:
+      disable_denylist:
+        description: Allow devices that the kernel has on a list of those that are known to do harm.
+        type: bool
+      disable_idle_d3:
+        description: Leave devices that no guest uses at full power, for those that do not wake up again.
+        type: bool
+      disable_vga:
+        description: Keep guests from the ports and the memory of VGA.
+        type: bool
+      enable_sriov:
+        description: Allow virtual functions of physical functions that are bound to C(vfio-pci).
+        type: bool
+      nointxmask:
+        description: Do not trust the devices' own way of masking their INTx interrupts.
+        type: bool
+      ids:
+        description:
+          - >-
+            Vendor and device ids that C(vfio-pci) takes by itself, with those of the subsystem if you like. Devices of
+            O(devices) are bound without; this is for devices that are plugged in later.
+          - >-
+            Refused with V(ids_catch_unlisted) when a device of the host has these ids and is not bound at every boot.
+        type: list
+        elements: str
 seealso:
   - module: kvm.passthrough.iommu_info
   - module: kvm.passthrough.pci_device_info
@@ -194,6 +234,12 @@ EXAMPLES = r"""
       - address: "0000:0b:00.0"
         expect: {vendor_id: "10de", device_id: "2684"}
     group: include
+  become: true
+
+- name: A card that does not wake up again when it was put to sleep
+  kvm.passthrough.vfio_devices:
+    devices: ["0000:0b:00.0"]
+    options: {disable_idle_d3: true}
   become: true
 
 - name: The card whose display the host booted with, reached by SSH anyway
@@ -336,12 +382,19 @@ problems:
       description: Whether O(force) can overrule it, for reasons of the host against a device.
       type: bool
       sample: true
+options:
+  description: The options of C(vfio-pci) that this collection has set, as modprobe takes them.
+  returned: success
+  type: dict
+  sample: {disable_idle_d3: "Y"}
 reboot_required:
   description:
     - >-
-      With V(true), the kernel did not finish what it was told in O(timeout) seconds, or still hangs over a device from
-      before. It hangs until what uses the device ends, or until the host is rebooted.
-    - A run that ends well leaves nothing to the next boot, so it returns V(false).
+      On success, whether the running kernel has other O(options) until the host is rebooted. Nothing else of a run that
+      ends well is left to the next boot.
+    - >-
+      On failure, V(true) says that the kernel did not finish what it was told in O(timeout) seconds, or still hangs
+      over a device from before. It hangs until what uses the device ends, or until the host is rebooted.
   returned: success, and failure when it is V(true)
   type: bool
   sample: false
@@ -393,6 +446,7 @@ from ..module_utils._core.module import run_procedure
 from ..module_utils._pci.selector import selector_argument
 from ..module_utils._vfio.devices import build
 from ..module_utils._vfio.guards.registry import FORCIBLE_CODES
+from ..module_utils._vfio.persistence.options import SWITCHES
 
 
 def main() -> None:
@@ -407,6 +461,13 @@ def main() -> None:
             "persistent": {"type": "bool", "default": True},
             "force": {"type": "list", "elements": "str", "choices": list(FORCIBLE_CODES), "default": []},
             "timeout": {"type": "int", "default": 60},
+            "options": {
+                "type": "dict",
+                "options": {
+                    **{name: {"type": "bool"} for name in SWITCHES},
+                    "ids": {"type": "list", "elements": "str"},
+                },
+            },
         },
         supports_check_mode=True,
     )

@@ -15,6 +15,7 @@ import yaml
 from tests.unit.support import boot, extlinux, machine, zipl
 from tests.unit.support.boot import GrubHost
 from tests.unit.support.extlinux import ExtlinuxHost
+from tests.unit.support.initramfs import InitramfsToolsStandIn
 from tests.unit.support.iommu import NOT_REMAPPED, REMAPPED, TYPE1_KO, VFIO_KO
 from tests.unit.support.kernel import FakeKernel
 from tests.unit.support.sysfs import SysfsTree
@@ -144,7 +145,7 @@ def _other(made: SysfsTree) -> SysfsTree:
     made.write("/dev/kvm", "").write("/proc/self/mountinfo", "25 1 254:1 / / rw shared:1 - ext4 /dev/vda1 rw\n")
     made.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
     made.path("/proc/1/fd").mkdir(parents=True)
-    FakeKernel(made, {"vfio-pci": [], "igbvf": [], "virtio-pci": []}).add_initramfs_tools(made.kernel)
+    FakeKernel(made, {"vfio-pci": [], "igbvf": [], "virtio-pci": []}).install(InitramfsToolsStandIn, made.kernel)
     made.add_modules(available=[f"kernel/drivers/vfio/{name}.ko" for name in ("pci/vfio-pci", "vfio_iommu_type1")])
     return made
 
@@ -305,5 +306,3 @@ def _furnish(root: Path) -> None:
         [{"dst": "default", "gateway": "192.0.2.1", "dev": "ens4"}],
     )
     trees.add_program(root, "/usr/sbin/modprobe", 'case " $* " in *" -n "*vfio*) ;; *) exit 1;; esac')
-    if (root / "usr/sbin/lsinitramfs").exists():
-        trees.add_program(root, "/usr/sbin/lsinitramfs", 'cat "$1"')

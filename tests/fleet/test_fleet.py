@@ -171,6 +171,14 @@ def test_a_failure_ends_the_roll_out_and_the_next_run_resumes_it(make_fleet: Mak
     assert {task.host for task in run.tasks if task.changed} == set(fleet.kinds)
 
 
+def test_options_of_vfio_pci_that_wait_for_a_reboot_are_told(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(["intel-bound"], {"vfio_host_persistent": True, "vfio_host_options": {"disable_idle_d3": True}})
+    run = controller(fleet).playbook("host", check=True)
+    assert run.rc == 0, run.output
+    assert "vfio-pci is loaded with other options than are set." in run.output
+    assert run.of("reboot") == []
+
+
 @pytest.mark.parametrize("consent", [False, True])
 def test_a_host_is_not_rebooted_while_domains_run(make_fleet: MakeFleet, consent: bool) -> None:
     variables = {"vfio_host_reboot": True, "vfio_host_reboot_with_domains": consent}

@@ -164,6 +164,13 @@ def quadruple(ansible: Controller, module: str, arguments: Mapping[str, Any]) ->
     return run.result
 
 
+def refusals(ansible: Controller, module: str, arguments: Mapping[str, Any]) -> list[str]:
+    """The codes with which a module refuses something."""
+    task = ansible.module(module, arguments)
+    assert task.status == "failed", task.result
+    return [problem["code"] for problem in task.result["problems"]]
+
+
 def told(result: dict[str, Any]) -> dict[str, Any]:
     """What a module said, without what Ansible adds."""
     return {name: value for name, value in result.items() if name not in NOISE}

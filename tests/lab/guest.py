@@ -29,11 +29,11 @@ def serial_log_path(domain: str) -> str:
 
 
 def parse_pci_list(serial: str) -> list[PciFunction] | None:
-    """The PCI functions in the serial output of a guest; None while the list is not complete."""
-    text = serial.replace("\r", "")
-    if f"{_BEGIN}\n" not in text or _END not in text:
+    """The PCI functions in the last complete list in the serial output of a guest; None while there is none."""
+    complete, end, _rest = serial.replace("\r", "").rpartition(_END)
+    if f"{_BEGIN}\n" not in complete or not end:
         return None
-    listing = text.rsplit(f"{_BEGIN}\n", 1)[1].split(_END, 1)[0]
+    listing = complete.rsplit(f"{_BEGIN}\n", 1)[1]
     matches = (_LINE.match(line) for line in listing.splitlines())
     return [PciFunction(*match.groups()) for match in matches if match]
 

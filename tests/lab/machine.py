@@ -268,6 +268,12 @@ class Machine:
         pairs = [line.partition(" ") for line in self.ssh(command).stdout.splitlines()]
         return {address: driver for address, _blank, driver in pairs}
 
+    def etc(self) -> list[str]:
+        """All of /etc but the machine's id, new at each boot: names, types, modes, owners, link targets, contents."""
+        what = "sudo find . -xdev ! -path ./machine-id"
+        files = f"{what} -printf '%p %y %m %u:%g %l\\n' && {what} -type f -exec sha256sum {{}} +"
+        return sorted(self.ssh(f"cd /etc && {files}").stdout.splitlines())
+
     def guest_serial(self, domain: str) -> str:
         """What a nested guest wrote to its serial console; empty when it never ran."""
         return self.ssh(f"sudo cat {guest.serial_log_path(domain)} 2>/dev/null || true").stdout

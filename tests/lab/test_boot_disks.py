@@ -32,6 +32,13 @@ class Disk:
 
 
 DISKS = {
+    "s390x-zipl": Disk(
+        "zipl",
+        "/sys/firmware/ipl/ipl_type says ",
+        "/etc/zipl.conf",
+        # One that is not ASCII is refused: the kernel would take all of the line for EBCDIC.
+        HOSTILE.replace(" é", ""),
+    ),
     "arm64-uboot": Disk("extlinux", "the device tree says U-Boot ", "/etc/default/u-boot"),
 }
 

@@ -104,6 +104,7 @@ def test_restored_machine_reboots_through_its_own_grub(fresh_host: lab.Machine) 
     assert driver(fresh_host, NVME) == "nvme"
 
 
+@pytest.mark.full
 def test_machine_boots_without_its_saved_state(snapshots: str) -> None:
     with lab.start("intel", snapshot="iommu", boot=True) as machine:
         assert "intel_iommu=on" in machine.ssh("cat /proc/cmdline").stdout.split()
@@ -119,6 +120,7 @@ def hostdev(source: str, guest_address: str = "") -> str:
         </hostdev>"""
 
 
+@pytest.mark.full
 def test_nested_guest_sees_the_assigned_functions(iommu_host: lab.Machine) -> None:
     assigned = "<address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='{}' multifunction='{}'/>"
     unassigned = "<address type='unassigned'/>"

@@ -75,7 +75,12 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
         "functions_undeclared",
         "0000:02:00.1",
     )
-    for device, code in ((root_disk, "boot_disk"), (ssh_card, "management_network")):
+    for device, code in (
+        (root_disk, "boot_disk"),
+        (ssh_card, "management_network"),
+        ("0000:00:04.0", "bridge"),
+        ("0000:01:1f.7", "no_match"),
+    ):
         refused("domain_hostdevs", {"domain": "guest1", "hostdevs": [{"device": device}]}, code, device)
     malformed = ansible.module("domain_hostdevs", {"domain": "<domain><name>x", "hostdevs": [vf]})
     _assert_refusal(malformed, "domain_not_found", ())

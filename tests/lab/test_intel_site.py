@@ -89,23 +89,13 @@ def _taken_back(host: lab.Machine, ansible: Controller, before: dict[str, Any]) 
 
 def _picture(host: lab.Machine) -> dict[str, Any]:
     """What the collection changes: the settings of the host, what its kernel was told, bindings, the definition."""
-    listing = host.ssh(_LISTING, timeout=300).stdout.splitlines()
     return {
-        "etc": dict(line.split("\t", 1) for line in listing),
+        "etc": host.etc(),
         "command line": host.ssh("cat /proc/cmdline").stdout,
         "drivers": host.drivers(),
         "domain": host.ssh("sudo virsh --quiet dumpxml --inactive guest2").stdout,
         "record": host.ssh("sudo ls /var/lib/kvm-passthrough 2>&1 || true").stdout,
     }
-
-
-# Names with type, mode, owner and where they lead, and what is in them; what changes at every boot is left out.
-_LISTING = r"""
-kept='! -type d ! -path /etc/resolv.conf* ! -path /etc/adjtime ! -path /etc/.updated'
-set -f
-sudo find /etc $kept -printf '%p\t%y %m %u:%g %l\n'
-sudo find /etc -type f $kept -exec sha256sum {} + | sed -E 's/^([0-9a-f]+)  (.*)/\2 content\t\1/'
-"""
 
 
 def _good(run: Run) -> Run:

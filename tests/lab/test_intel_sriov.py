@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual functions of a real driver (igb): made, set, given to VFIO, there again after a reboot, and gone again."""
+"""Virtual functions of real drivers (igb, nvme): made, set, given to VFIO, there after a reboot, and gone again."""
 
 from __future__ import annotations
 
@@ -30,6 +30,20 @@ FOUR = {
         {"vf": 3, "trust": True, "max_tx_rate": 100},
     ],
 }
+# The flexible resources of the drive are two queues and an interrupt for each.
+DRIVE = "0000:03:00.0"
+DRIVE_VFS = ["0000:03:00.1", "0000:03:00.2"]
+TWO_CONTROLLERS = {"pf": DRIVE, "count": 2, "vfs": [{"vf": "all", "queues": 2, "interrupts": 1}]}
+# With a secondary controller that is offline the driver fails.
+TRY_CONTROLLER = """
+set -eu
+cd /sys/bus/pci/devices/{address}
+echo nvme | sudo tee driver_override >/dev/null
+echo {address} | sudo tee /sys/bus/pci/drivers_probe >/dev/null
+timeout 60 sh -c 'until grep -qsx live nvme/*/state; do sleep 0.2; done'
+echo {address} | sudo tee driver/unbind >/dev/null
+echo | sudo tee driver_override >/dev/null
+"""
 TO_VFIO = {"devices": [{"pf": {"address": PF}, "vf": [0, 1]}]}
 
 
@@ -49,19 +63,20 @@ def settings(machine: lab.Machine) -> list[tuple[Any, ...]]:
     ]
 
 
+def controllers(machine: lab.Machine) -> list[tuple[int, int, int]]:
+    """What nvme tells of each secondary controller: whether it is online, its queues and its interrupts."""
+    (name,) = machine.ssh(f"ls /sys/bus/pci/devices/{DRIVE}/nvme").stdout.split()
+    listed = json.loads(machine.ssh(f"sudo nvme list-secondary /dev/{name} -o json").stdout)
+    names = ("secondary-controller-state", "num-virtual-queues", "num-virtual-interrupts")
+    return [(entry[names[0]], entry[names[1]], entry[names[2]]) for entry in listed["secondary-controllers"]]
+
+
 AS_ASKED = [
     ("52:54:00:6b:76:a0", 100, 3, False, True, 0),
     ("52:54:00:6b:76:a1", None, None, True, True, 0),
     ("00:00:00:00:00:00", None, None, False, True, 0),
     ("00:00:00:00:00:00", None, None, True, True, 100),
 ]
-
-
-def etc(machine: lab.Machine) -> str:
-    """Names, modes, owners, link targets and contents of all of /etc but the machine's id, new at each boot."""
-    what = "find . -xdev ! -path ./machine-id"
-    command = f"cd /etc && {what} -printf '%p %y %m %u:%g %l\\n' && {what} -type f -exec sha256sum {{}} +"
-    return machine.ssh(f'sudo sh -c "{command}" | sort').stdout
 
 
 def vfs_of(drivers: dict[str, str]) -> dict[str, str]:
@@ -83,15 +98,25 @@ def change(ansible: Controller, module: str, arguments: dict[str, Any]) -> dict[
 def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     iommu_host.ssh(f"sudo rm {HOSTS_OWN_RULE} && sudo udevadm control --reload")
-    etc_before, drivers_before = etc(iommu_host), iommu_host.drivers()
+    etc_before, drivers_before = iommu_host.etc(), iommu_host.drivers()
     assert vfs_of(drivers_before) == dict.fromkeys(VFS[:2], "igbvf")
 
     # The host's own set-up made two, which have to go first: the kernel takes no other number while there are any.
-    made = quadruple(ansible, "sriov_vfs", {"pfs": [FOUR]})
+    made = quadruple(ansible, "sriov_vfs", {"pfs": [FOUR, TWO_CONTROLLERS]})
     assert made["pfs"][0]["before"] == {"count": 2, "drivers_autoprobe": True}
     assert [vf["address"] for vf in made["pfs"][0]["vfs"]] == VFS
     assert settings(iommu_host) == AS_ASKED
     assert vfs_of(iommu_host.drivers()) == dict.fromkeys(VFS, "")
+    assert [vf["address"] for vf in made["pfs"][1]["vfs"]] == DRIVE_VFS
+    assert controllers(iommu_host) == [(1, 2, 1), (1, 2, 1)]
+    iommu_host.ssh(TRY_CONTROLLER.format(address=DRIVE_VFS[0]))
+
+    # The drive has no more to give: it says so, and all is as before.
+    failed = ansible.module(
+        "sriov_vfs", {"pfs": [{**TWO_CONTROLLERS, "vfs": [{"vf": 1, "queues": 9, "interrupts": 1}]}]}
+    )
+    assert (failed.result["code"], failed.result["vf"]) == ("vf_setting_refused", 1), failed.result
+    assert controllers(iommu_host) == [(1, 2, 1), (1, 2, 1)]
 
     change(ansible, "vfio_devices", TO_VFIO)
     given = {**dict.fromkeys(VFS[:2], "vfio-pci"), **dict.fromkeys(VFS[2:], "")}
@@ -127,14 +152,15 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
     assert settings(iommu_host) == AS_ASKED
     assert vfs_of(iommu_host.drivers()) == given
     assert "igbvf 0000:" not in iommu_host.ssh("sudo journalctl -k -b --no-pager").stdout
-    for module, arguments in (("sriov_vfs", {"pfs": [FOUR]}), ("vfio_devices", TO_VFIO)):
+    assert controllers(iommu_host) == [(1, 2, 1), (1, 2, 1)]
+    for module, arguments in (("sriov_vfs", {"pfs": [FOUR, TWO_CONTROLLERS]}), ("vfio_devices", TO_VFIO)):
         again = ansible.module(module, arguments)
         assert (again.status, again.changed) == ("ok", False), again.result
 
     change(ansible, "vfio_devices", {**TO_VFIO, "state": "released"})
-    change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 0}]})
+    change(ansible, "sriov_vfs", {"pfs": [{"pf": pf, "count": 0} for pf in (PF, DRIVE)]})
     assert vfs_of(iommu_host.drivers()) == {}
-    assert etc(iommu_host) == etc_before
+    assert iommu_host.etc() == etc_before
     # Two as at first, and nothing is left to remember.
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 2, "drivers_autoprobe": True}], "persistent": False})
     # The second kernel runs, which has drivers for those devices only that tests are about.

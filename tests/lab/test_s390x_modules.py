@@ -42,3 +42,20 @@ def test_a_function_is_bound_and_released(small_machine: lab.Machine) -> None:
             assert task.status == "ok", task.result["msg"]
             assert task.changed == changed
             assert driver() == expected
+
+
+def test_a_function_that_carries_an_address_of_the_host_is_refused(small_machine: lab.Machine) -> None:
+    used, free = "0001:00:00.0", ADDRESS
+    interface = small_machine.ssh(f"ls /sys/bus/pci/devices/{used}/virtio*/net").stdout.strip()
+    small_machine.ssh(f"sudo ip address add 192.0.2.9/24 dev {interface}")
+    try:
+        task = Controller(small_machine).module(
+            "vfio_devices", {"devices": [{"uid": "0x0001"}, {"address": free}], "persistent": False}
+        )
+    finally:
+        small_machine.ssh(f"sudo ip address del 192.0.2.9/24 dev {interface}")
+    assert task.status == "failed"
+    assert [(problem["code"], problem.get("device")) for problem in task.result["problems"]] == [
+        ("management_network", used)
+    ], task.result
+    assert f"{interface} of {used} carries the host's address 192.0.2.9" in task.result["problems"][0]["message"]

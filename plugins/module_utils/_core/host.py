@@ -17,10 +17,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, NoReturn, Optional
+from typing import BinaryIO, Callable, NoReturn, Optional, cast
 
 from .errors import PassthroughError
 
@@ -298,6 +299,57 @@ class Host:
                 raise PassthroughError("file_unreadable", answer[0], path=path)
             found[path] = answer
         return found
+
+    @contextlib.contextmanager
+    def open_binary(self, path: str) -> Iterator[BinaryIO]:
+        """A file to be read piece by piece, inside the ``with`` block.
+
+        :raises PassthroughError: ``file_unreadable`` when it cannot be opened
+        """
+        try:
+            descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
+        with open(descriptor, "rb") as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def filtered(self, path: str, offset: int, argv: Sequence[str], timeout: float) -> Iterator[BinaryIO]:
+        """What a program makes of a file, from an offset on, piece by piece: a decompressor, say.
+
+        The reader sees the end when the program ends, whether it is content or not; a truncated result is what the
+        caller has to recognise. After ``timeout`` seconds the program is ended.
+
+        :raises PassthroughError: ``command_missing``, ``file_unreadable``
+        """
+        program = self.which(argv[0])
+        if program is None:
+            raise PassthroughError(
+                "command_missing",
+                f"{argv[0]} is not installed.",
+                f"Install the package that has it: {path} cannot be read without.",
+                command=list(argv),
+            )
+        with self.open_binary(path) as source:
+            os.lseek(source.fileno(), offset, os.SEEK_SET)
+            # pylint: disable-next=ansible-bad-function  # AnsibleModule, whose run_command it is, is not for here
+            process = subprocess.Popen(
+                [self.path(program), *argv[1:]],
+                stdin=source.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        output = cast(BinaryIO, process.stdout)
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            yield output
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+            output.close()
 
     # -- writing kernel attributes -----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from . import files
 from .errors import PassthroughError
 from .files import FileState
 from .host import Host
-from .state import Record
+from .state import FILE_KIND, Record
 
 
 class Action(ABC):
@@ -173,7 +173,7 @@ class WriteFile(Action):
             return self._records
         return (
             Record(
-                "file",
+                FILE_KIND,
                 self.target,
                 self._observed.fingerprint(),
                 self._wanted.fingerprint(),

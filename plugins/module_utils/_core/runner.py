@@ -67,6 +67,9 @@ def execute(
             store = StateStore(host)  # in check mode too: one that cannot be read would stop the run
             if not check_mode:
                 _apply(host, procedure, plan, store, module)
+        if not check_mode:
+            with contextlib.suppress(PassthroughError):  # the run is complete; a later one sweeps as well
+                StateStore(host).sweep()
     return result
 
 

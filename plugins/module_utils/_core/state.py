@@ -22,6 +22,8 @@ from .host import Host
 
 STATE_PATH = "/var/lib/kvm-passthrough/state.json"
 VERSION = 1
+FILE_KIND = "file"
+"""Records of whole files; their states are fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,21 @@ class StateStore:
                 del records[name]
         for name in returned:
             records.pop(name, None)
+        if records != self._records:
+            self._save(records)
+
+    def sweep(self) -> None:
+        """Drop the records of files that are as they were before ours: a run that was killed may have left them.
+
+        :raises PassthroughError: ``file_unreadable``, ``file_unwritable``
+        """
+        records = {
+            name: record
+            for name, record in self._records.items()
+            if record.kind != FILE_KIND
+            or record.diverged
+            or files.observe(self._host, record.key).fingerprint() != record.before
+        }
         if records != self._records:
             self._save(records)
 

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel modules are made for which PCI devices, as the running kernel's modules.alias says.
+"""Which kernel modules are made for which PCI devices, as a kernel's modules.alias says.
 
 Sources: depmod(8), modules.alias; the kernel's scripts/mod/file2alias.c, ``do_pci_entry``, which writes its lines::
 
@@ -56,10 +56,12 @@ class Alias:
 
 
 class ModuleAliases:
-    """The modules of the running kernel by the devices they are made for. The file is read once, when first asked."""
+    """The modules of a kernel by the devices they are made for. The file is read once, when first asked."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, kernel: str | None = None) -> None:
+        """:param kernel: the version of an installed kernel; None for the running one"""
         self._host = host
+        self._kernel = kernel
         self._modules: dict[str, list[str]] = {}
 
     def modules(self, modalias: str | None) -> list[str] | None:
@@ -98,7 +100,7 @@ class ModuleAliases:
 
     @cached_property
     def _text(self) -> str | None:
-        kernel = self._host.attribute("/proc/sys/kernel/osrelease")
+        kernel = self._kernel or self._host.attribute("/proc/sys/kernel/osrelease")
         try:
             return self._host.read_text(f"/lib/modules/{kernel}/modules.alias")
         except PassthroughError:

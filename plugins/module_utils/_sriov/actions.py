@@ -19,7 +19,7 @@ from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
 from .._pci.device import DEVICES, Bus, PciDevice
 from .._vfio.binding import Binding, bring_to
-from .ip import read_settings, write_settings
+from .channel import read_settings, write_settings
 from .settings import VfSettings
 
 PF_KIND = "sriov"

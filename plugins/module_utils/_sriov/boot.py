@@ -161,6 +161,36 @@ set_soon() {
     until_it_works set_now "$@" || complain "$*: $said"
 }
 
+# The first virtual function has the number 1 in the list of secondary controllers.
+secondary_controller() {
+    nvme list-secondary $1 -o json | tr '{},' '\n\n\n' | awk -F: -v number=$(($2 + 1)) '
+        /"secondary-controller-identifier"/ { id = $2 + 0 }
+        /"virtual-function-number"/ && $2 + 0 == number { print id }'
+}
+
+set_controller_now() {
+    said="it has no NVMe controller"
+    for found in $devices/$1/nvme/nvme*; do
+        [ -e $found ] || continue
+        controller=/dev/${found##*/}
+        id=$(secondary_controller $controller $2)
+        [ -n "$id" ] || { said="$controller lists no such secondary controller"; return 1; }
+        said=$(nvme virt-mgmt $controller -c $id -r 0 -a 7 -n 0 2>&1 &&
+            nvme virt-mgmt $controller -c $id -r 0 -a 8 -n $4 2>&1 &&
+            nvme virt-mgmt $controller -c $id -r 1 -a 8 -n $6 2>&1) || return 1
+        [ $4 = 0 ] || said=$(nvme virt-mgmt $controller -c $id -r 0 -a 9 -n 0 2>&1)
+        return
+    done
+    return 1
+}
+
+# address index queues NUMBER interrupts NUMBER
+set_controller() {
+    [ "$phase" = vfs ] || return 0
+    case $made in *" $1 "*) ;; *) return ;; esac
+    until_it_works set_controller_now "$@" || complain "$*: $said"
+}
+
 """
 
 _MAKE = re.compile(
@@ -169,7 +199,9 @@ _MAKE = re.compile(
     r"(?P<count>[0-9]{1,5}) (?P<autoprobe>0|1|keep)$",
     re.MULTILINE,
 )
-_SET = re.compile(r"^set_(?:vf|rate) (?P<address>[0-9a-f:.]+) (?P<index>[0-9]{1,5}) (?P<words>[A-Za-z0-9:._ ]+)$", re.M)
+_SET = re.compile(
+    r"^set_(?:vf|rate|controller) (?P<address>[0-9a-f:.]+) (?P<index>[0-9]{1,5}) (?P<words>[A-Za-z0-9:._ ]+)$", re.M
+)
 _AUTOPROBE: dict[str, bool | None] = {"0": False, "1": True, "keep": None}
 _AUTOPROBE_WORDS = {value: word for word, value in _AUTOPROBE.items()}
 
@@ -203,12 +235,19 @@ def render(pfs: Collection[PersistentPf]) -> str:
         for pf in ordered
     ]
     lines += [
-        f"{'set_rate' if part.is_rate else 'set_vf'} {pf.address} {index} {' '.join(part.words())}"
+        f"{_setter(part)} {pf.address} {index} {' '.join(part.words())}"
         for pf in ordered
         for index, settings in pf.vfs
         for part in settings.parts()
     ]
     return _SCRIPT + "".join(f"{line}\n" for line in [*lines, "exit $status"])
+
+
+def _setter(part: VfSettings) -> str:
+    """The function of the script for one setting."""
+    if part.is_nvme:
+        return "set_controller"
+    return "set_rate" if part.is_rate else "set_vf"
 
 
 def parse(text: str) -> list[PersistentPf]:

@@ -57,17 +57,12 @@ def read_settings(host: Host, pf: PciAddress) -> dict[int, VfSettings]:
         ) from error
 
 
-def write_settings(host: Host, pf: PciAddress, index: int, settings: VfSettings) -> None:
-    """Set a VF, one setting after the other.
+def write_setting(host: Host, pf: PciAddress, index: int, part: VfSettings) -> None:
+    """Set one thing of a VF (:meth:`VfSettings.parts`).
 
     :raises PassthroughError: ``vf_setting_unsupported`` or ``vf_setting_refused`` with the setting's name, or what
         :meth:`Host.run` raises
     """
-    for part in settings.parts():
-        _write(host, pf, index, part)
-
-
-def _write(host: Host, pf: PciAddress, index: int, part: VfSettings) -> None:
     soon = _SOON_WITH_RATE if part.is_rate else _SOON
     for attempt in range(ATTEMPTS):
         if attempt:

@@ -16,6 +16,7 @@ from .settings import LINK_STATES, VLAN_PROTOCOLS, VfSettings
 MAX_COUNT = 0xFFFF
 MAX_VLAN = 4094  # IEEE 802.1Q; 4095 is reserved, and some drivers take it all the same
 MAX_QOS = 7
+MAX_RESOURCES = 0xFFFF  # fields of 16 bits in the list of secondary controllers
 MAX_RATE = 0xFFFFFFFF  # Mbit/s, 32 bits in the kernel's message (struct ifla_vf_rate)
 
 NO_MAC = "00:00:00:00:00:00"
@@ -143,6 +144,8 @@ class _PfReader:
             min_tx_rate=self._number(where, entry, "min_tx_rate", MAX_RATE),
             max_tx_rate=self._number(where, entry, "max_tx_rate", MAX_RATE),
             link_state=self._choice(where, entry, "link_state", LINK_STATES),
+            queues=self._number(where, entry, "queues", MAX_RESOURCES),
+            interrupts=self._number(where, entry, "interrupts", MAX_RESOURCES),
         )
         if not settings.vlan:
             for name in ("vlan_qos", "vlan_protocol"):
@@ -156,7 +159,19 @@ class _PfReader:
         low, high = settings.min_tx_rate, settings.max_tx_rate
         if low and high and low > high:
             self._wrong(where, "min_tx_rate", low, f"is more than max_tx_rate {high}")
+        self._check_controller(where, settings)
         return settings
+
+    def _check_controller(self, where: str, settings: VfSettings) -> None:
+        """Online, a controller has an admin queue, another one, and an interrupt (NVM Express 2.0, 8.26)."""
+        queues, interrupts = settings.queues, settings.interrupts
+        if (queues is None) != (interrupts is None):
+            missing = "queues" if queues is None else "interrupts"
+            self._wrong(where, missing, None, "is missing: queues and interrupts go together")
+        elif queues == 1:
+            self._wrong(where, "queues", queues, "is too few: one is for administration, so it takes 2 or more, or 0")
+        elif queues is not None and bool(queues) != bool(interrupts):
+            self._wrong(where, "interrupts", interrupts, f"goes not with {queues} queues: both are 0, or neither")
 
     def _mac(self, where: str, value: Any) -> str | None:
         if value is None:

@@ -21,7 +21,7 @@ from .._pci.address import PciAddress
 from .._pci.device import Bus, PciDevice
 from .._pci.selector import Selector
 from .actions import PF_KIND, VF_KIND, PfState, Resize
-from .ip import read_settings, write_settings
+from .channel import read_settings, write_settings
 from .request import PfRequest, Request
 from .settings import VfSettings
 from .virtual_functions import Observation, PfTransition, SriovVfs

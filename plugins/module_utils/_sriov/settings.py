@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be set for a virtual function through its physical function: MAC address, VLAN, rates and the like."""
+"""What can be set for a virtual function through its physical function: MAC address, VLAN, rates, queues and so on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 VLAN_PROTOCOLS = ("802.1q", "802.1ad")
 LINK_STATES = ("auto", "enable", "disable")
 
-# What one command of iproute2 sets, because the kernel takes it as one.
+# What is set as one, because the kernel or the device takes it as one.
+_NVME = ("queues", "interrupts")
 _TOGETHER = (
     ("mac",),
     ("vlan", "vlan_qos", "vlan_protocol"),
@@ -19,6 +20,7 @@ _TOGETHER = (
     ("trust",),
     ("min_tx_rate", "max_tx_rate"),
     ("link_state",),
+    _NVME,
 )
 
 
@@ -35,6 +37,8 @@ class VfSettings:
     min_tx_rate: int | None = None
     max_tx_rate: int | None = None
     link_state: str | None = None
+    queues: int | None = None
+    interrupts: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The settings that are there, for results and records."""
@@ -66,6 +70,16 @@ class VfSettings:
         """Whether a rate is among these settings."""
         return self.min_tx_rate is not None or self.max_tx_rate is not None
 
+    @property
+    def is_nvme(self) -> bool:
+        """Whether something of an NVMe controller is among these settings."""
+        return any(getattr(self, name) is not None for name in _NVME)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether something of a network card is among these settings."""
+        return any(name not in _NVME for name in self.to_json())
+
     def parts(self) -> Iterator[VfSettings]:
         """The settings one command at a time, to tell a driver that refuses one from a driver that refuses all."""
         for names in _TOGETHER:
@@ -74,7 +88,7 @@ class VfSettings:
                 yield part
 
     def words(self) -> list[str]:
-        """The settings as words of ``ip link set dev PF vf N``; see ip-link(8)."""
+        """The settings as words of ``ip link set dev PF vf N`` (see ip-link(8)), or, of NVMe, in that manner."""
         words: list[str] = []
         for name, (word, write, _unused) in _WORDS.items():
             value = getattr(self, name)
@@ -150,4 +164,6 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
     "min_tx_rate": ("min_tx_rate", str, int),
     "max_tx_rate": ("max_tx_rate", str, int),
     "link_state": ("state", str, str),
+    "queues": ("queues", str, int),
+    "interrupts": ("interrupts", str, int),
 }

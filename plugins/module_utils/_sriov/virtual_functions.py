@@ -23,7 +23,10 @@ from .._vfio.guards.registry import GUARDS, check_device
 from .._vfio.memory import DriverRecords, RecallingBus
 from .actions import PF_KIND, ConfigureVf, PfState, Resize, VfPicture, pf_key, records_of_vfs
 from .boot import BootVfs, PersistentPf
-from .ip import interface_of, read_settings
+from .channel import read_settings
+from .ip import interface_of
+from .nvme import PROGRAM as NVME_PROGRAM
+from .nvme import controller_of
 from .request import NO_MAC, PfRequest, Request
 from .settings import VfSettings
 
@@ -47,6 +50,8 @@ class PfTransition:
     name: str | None
     asked: PfRequest
     interface: str | None
+    controller: str | None
+    """Its NVMe controller."""
     before: PfState
     after: PfState
     present: Mapping[int, VfSettings]
@@ -79,6 +84,7 @@ class PfTransition:
             "name": self.name,
             "ids": self.device.ids,
             "interface": self.interface,
+            "controller": self.controller,
             "totalvfs": self.device.sriov_totalvfs,
             "before": self.before.to_json(),
             "after": self.after.to_json(),
@@ -157,6 +163,7 @@ class SriovVfs:
             asked.selector.name,
             asked,
             interface_of(self._host, device.address),
+            controller_of(self._host, device.address),
             before,
             PfState(asked.count, autoprobe),
             present,
@@ -202,6 +209,13 @@ class SriovVfs:
                     "vanish. New virtual functions are bound again at once only where kvm.passthrough.vfio_devices "
                     "made that persistent; run it again afterwards."
                 )
+            for index, address in device.vfs_by_index.items():
+                domains = sorted({use.domain for use in context.definitions.uses(address)})
+                if index >= transition.after.count and domains:
+                    yield (
+                        f"The virtual function {address} of {device.address} will be gone, with which these domains "
+                        f"are defined: {', '.join(domains)}. They do not start without it."
+                    )
             if transition.interface is not None:
                 try:
                     uses = context.network.uses(transition.interface)
@@ -311,17 +325,39 @@ class SriovVfs:
             )
         if transition.resizes:
             yield from self._driver_problems(device)
-        if transition.asked.vfs and transition.interface is None:
+        yield from self._channel_problems(transition)
+        if not transition.resizes:
+            yield from _unknown_settings(transition)
+
+    def _channel_problems(self, transition: PfTransition) -> Iterator[Problem]:
+        """Settings that there is no way to make: neither network cards nor drives have those of the other."""
+        device, asked = transition.device, transition.asked.vfs.values()
+        details = {"device": str(device.address)}
+        if any(settings.is_network for settings in asked) and transition.interface is None:
             yield Problem(
                 "vf_settings_impossible",
                 f"{device.address} has no network interface through which its virtual functions could be set (driver "
                 f"{device.driver or 'none'}).",
-                "Settings of virtual functions are for network cards whose driver of the host is bound, in the host's "
-                "own network namespace.",
+                "Such settings of virtual functions are for network cards whose driver of the host is bound, in the "
+                "host's own network namespace.",
                 details,
             )
-        if not transition.resizes:
-            yield from _unknown_settings(transition)
+        if any(settings.is_nvme for settings in asked):
+            if transition.controller is None:
+                yield Problem(
+                    "vf_settings_impossible",
+                    f"{device.address} has no NVMe controller whose secondary controllers could have queues and "
+                    f"interrupts (driver {device.driver or 'none'}).",
+                    "queues and interrupts are for NVMe drives that the host's driver has.",
+                    details,
+                )
+            elif self._host.which(NVME_PROGRAM) is None:
+                yield Problem(
+                    "command_missing",
+                    f"nvme is not installed, which gives the secondary controllers of {device.address} their queues.",
+                    "Install the package nvme-cli.",
+                    {**details, "command": [NVME_PROGRAM]},
+                )
 
     def _driver_problems(self, device: PciDevice) -> Iterator[Problem]:
         details = {"device": str(device.address)}

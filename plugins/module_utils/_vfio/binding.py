@@ -8,6 +8,7 @@ Source: Documentation/ABI/testing/sysfs-bus-pci (``driver_override``, ``unbind``
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ AUTO = "auto"
 VERIFY_ATTEMPTS = 10
 VERIFY_INTERVAL = 0.5
 MODPROBE_TIMEOUT = 60.0
+
+_HANGS = re.compile(r"^State:\s*D", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def bring_to(host: Host, address: PciAddress, wanted: Binding, timeout: float) -
     """Give a function the driver and the override that are wanted, from whatever it has now, and verify it.
 
     :param timeout: seconds for each write to the kernel
-    :raises PassthroughError: ``device_not_found``; what :meth:`Host.write_attribute` raises; ``driver_not_bound``
+    :raises PassthroughError: ``device_not_found``; what :meth:`Host.write_attribute` raises; ``driver_not_bound``,
+        or ``device_hangs`` where the kernel has not come back from an earlier unbind
     """
     path = f"{DEVICES}/{address}"
     now = Binding.of(Bus(host).device(address))
@@ -107,6 +111,18 @@ def _verify(host: Host, address: PciAddress, wanted: Binding) -> None:
             return
         host.sleep(VERIFY_INTERVAL)
         now = Binding.of(Bus(host).device(address))
+    hanging = _hanging_unbinds(host) if now.driver is None else []
+    if hanging:
+        raise PassthroughError(
+            "device_hangs",
+            f"{address} should have {_in_words(wanted)}, but has {_in_words(now)}, and the kernel has not finished "
+            f"taking a device from its driver ({', '.join(hanging)}).",
+            "End what uses the device, or reboot the host; until then the kernel does nothing with it.",
+            device=str(address),
+            wanted=wanted.to_json(),
+            found=now.to_json(),
+            reboot_required=True,
+        )
     raise PassthroughError(
         "driver_not_bound",
         f"{address} should have {_in_words(wanted)}, but has {_in_words(now)}, "
@@ -116,6 +132,22 @@ def _verify(host: Host, address: PciAddress, wanted: Binding) -> None:
         wanted=wanted.to_json(),
         found=now.to_json(),
     )
+
+
+def _hanging_unbinds(host: Host) -> list[str]:
+    """The processes that hang in the kernel while they write to ``unbind`` of a PCI driver, as phrases.
+
+    A device whose driver does not return from ``remove`` shows no driver any more, and the kernel does not tell that
+    it still has one (drivers/base/dd.c, ``__device_release_driver``): asked to bind it, it does nothing.
+    """
+    found = []
+    for pid in host.list_dir("/proc"):
+        if pid.isdigit() and _HANGS.search(host.attribute(f"/proc/{pid}/status") or ""):
+            for descriptor in host.list_dir(f"/proc/{pid}/fd"):
+                target = host.link_target(f"/proc/{pid}/fd/{descriptor}") or ""
+                if target.startswith(f"{DRIVERS}/") and target.endswith("/unbind"):
+                    found.append(f"process {pid} still writes to {target}")
+    return found
 
 
 def _in_words(binding: Binding) -> str:
@@ -176,7 +208,7 @@ class Rebind(Action):
         try:
             bring_to(host, self._address, wanted, self._timeout)
         except PassthroughError as error:
-            self._hang.hangs = self._hang.hangs or error.code == "attribute_write_timeout"
+            self._hang.hangs = self._hang.hangs or error.code in ("attribute_write_timeout", "device_hangs")
             raise
 
     def records(self) -> Sequence[Record]:

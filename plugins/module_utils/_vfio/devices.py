@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,10 @@ from .group import mates, mates_to_take, unlisted_mates
 from .guards.base import Change, Finding, GuardContext
 from .guards.registry import check_device
 from .memory import KIND, DriverRecords, RecallingBus, Stale
+from .persistence import options as vfio_options
+from .persistence.modprobe import HostDrivers
 from .persistence.rules import PersistentDevice
-from .persistence.settings import BootSettings
+from .persistence.settings import BootSettings, Wanted
 
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -55,6 +57,8 @@ class Request:
     persistent: bool = True
     force: frozenset[str] = frozenset()
     timeout: float = 60.0
+    options: Mapping[str, str] | None = None
+    """Options of vfio-pci; None: they stay as they are."""
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Request:
@@ -95,6 +99,20 @@ class Request:
                     details={"field": "exclusive"},
                 )
             )
+        options = None
+        try:
+            options = vfio_options.from_params(params.get("options"))
+        except PassthroughError as error:
+            problems += error.problems
+        if params.get("options") is not None and (params["state"] == State.RELEASED.value or not params["persistent"]):
+            problems.append(
+                Problem(
+                    "options_conflict",
+                    "options goes with state bound and persistent true only: the file with them is kept for as long as "
+                    "devices are bound at every boot, and goes with the last of them.",
+                    details={"field": "options"},
+                )
+            )
         if problems:
             raise PassthroughError.of(problems)
         return cls(
@@ -106,6 +124,7 @@ class Request:
             params["persistent"],
             frozenset(params["force"]),
             float(params["timeout"]),
+            options,
         )
 
     def heeds(self, finding: Finding) -> bool:
@@ -154,8 +173,8 @@ class Observation:
     """What the guards find about the devices that would change."""
     records: DriverRecords
     boot: BootSettings
-    persistent: tuple[PersistentDevice, ...]
-    """The devices that are to be persistent in the end, other requests' included."""
+    persistent: Wanted
+    """The files for the devices that are to be persistent in the end, other requests' included."""
     stale: tuple[Stale, ...]
     """What this collection remembers of devices that are not in their places any more."""
     confirmed: frozenset[PciAddress]
@@ -278,16 +297,17 @@ class VfioDevices:
         """Whether a device can be given back what it had. A driver may be gone with an upgrade of the kernel."""
         return not first.is_vfio and (first.driver is None or unavailable(self._host, first.driver) is None)
 
-    def _persistent(self, transitions: Sequence[Transition], boot: BootSettings) -> tuple[PersistentDevice, ...]:
+    def _persistent(self, transitions: Sequence[Transition], boot: BootSettings) -> Wanted:
         """The present persistent devices, less those this request is about (or all), plus those it makes persistent."""
+        host_drivers = HostDrivers(self._host)
         concerned = {transition.device.address for transition in transitions}
         kept = [item for item in boot.devices if not self._request.exclusive and item.address not in concerned]
         added = [
-            PersistentDevice.of(transition.device, transition.after.driver)
+            PersistentDevice.of(transition.device, transition.after.driver, host_drivers.of(transition.device))
             for transition in transitions
             if transition.persistent and transition.after.driver is not None
         ]
-        return tuple(sorted([*kept, *added]))
+        return boot.wanted([*kept, *added], self._request.options)
 
     def plan(self, observed: Observation) -> Plan:
         """All bindings as one transaction: every device is detached before the first is bound.
@@ -295,7 +315,7 @@ class VfioDevices:
         :raises PassthroughError: with everything that stands against it
         """
         self._refuse(observed)
-        plan = Plan()
+        plan = Plan(observed.boot.plan_first(observed.persistent))
         changing = [transition for transition in observed.transitions if transition.changes]
         plan.extend(self._forgetting(observed))
         plan.extend(LoadModule(driver) for driver in _drivers(changing) if not self._host.is_dir(f"{DRIVERS}/{driver}"))
@@ -303,7 +323,8 @@ class VfioDevices:
         plan.extend(action for detach, _unused in pairs for action in detach)
         plan.extend(action for _unused, attach in pairs for action in attach)
         plan.extend(self._second_looks(observed))
-        plan.extend(observed.boot.plan(observed.persistent))
+        leaving = [str(item.device.address) for item in changing if item.change is Change.RELEASE]
+        plan.extend(observed.boot.plan_last(observed.persistent, leaving))
         return plan
 
     def _actions(self, transition: Transition, records: DriverRecords) -> tuple[list[Action], list[Action]]:
@@ -348,10 +369,12 @@ class VfioDevices:
 
     def report(self, observed: Observation, plan: Plan) -> dict[str, Any]:
         """The devices, each with what it has before and after, and what is to be known beside it."""
+        pending = observed.boot.pending_options(observed.persistent)
         result: dict[str, Any] = {
             "devices": [transition.as_result() for transition in observed.transitions],
             "stale": [stale.as_result() for stale in observed.stale if stale.driver is not None],
-            "reboot_required": False,  # a run that ends well leaves nothing to the next boot
+            "options": dict(observed.persistent.options),
+            "reboot_required": bool(pending),
         }
         warnings = [f"{finding.message} {finding.remedy}" for finding in observed.findings if not finding.refuses]
         warnings += [text for transition in observed.transitions for text in self._to_be_known(transition, observed)]
@@ -360,6 +383,12 @@ class VfioDevices:
             for stale in observed.stale
             if stale.driver is not None and not self._drops(stale, observed)
         ]
+        if pending:
+            warnings.append(
+                f"The running kernel has the module of vfio-pci with other options ({', '.join(pending)}), and reads "
+                "them again when the module is loaded only. Devices are bound to it, so it stays loaded: reboot the "
+                "host, or give all devices back and bind them again."
+            )
         return {**result, "warnings": warnings} if warnings else result
 
     def _to_be_known(self, transition: Transition, observed: Observation) -> list[str]:
@@ -387,8 +416,9 @@ class VfioDevices:
         drivers = _drivers(transition for transition in bound if transition.changes)
         problems += [missing for missing in map(observed.drivers.missing, drivers) if missing is not None]
         problems += self._replaced(bound, observed)
-        if observed.persistent and observed.boot.obstacle is not None:
+        if observed.persistent.devices and observed.boot.obstacle is not None:
             problems.append(observed.boot.obstacle)
+        problems += self._refuse_options(observed)
         if problems:
             raise PassthroughError.of(problems)
 
@@ -411,6 +441,14 @@ class VfioDevices:
             for stale in observed.stale
             if stale.address in unsure and stale.found is not None and stale.driver is not None
         ]
+
+    def _refuse_options(self, observed: Observation) -> list[Problem]:
+        options = self._request.options
+        if not options:
+            return []
+        problem = vfio_options.built_in_problem(options, observed.boot.loaded)
+        kept = {device.address for device in observed.persistent.devices}
+        return [*([problem] if problem is not None else []), *vfio_options.unlisted_twins(options, observed.bus, kept)]
 
 
 def _drivers(transitions: Iterable[Transition]) -> list[str]:

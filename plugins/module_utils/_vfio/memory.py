@@ -104,7 +104,7 @@ class DriverRecords:
                 gone[(address, ids)] = Stale(address, ids, found, driver, (key,), persistent=False)
         for rule in rules:
             present = _present(bus, rule.address)
-            if present is not None and PersistentDevice.of(present, rule.driver) == rule:
+            if present is not None and rule.means(present):
                 continue
             found, ids = None, f"{rule.vendor:04x}:{rule.device:04x}"
             if present is not None:

@@ -29,28 +29,34 @@ class Network:
     def uses(self, interface: str) -> list[str]:
         """What an interface carries for the host, itself or through the interfaces above it, as phrases.
 
+        Each names what lies in between: ``the IPv4 default route (through br0.7 on br0 on bond0)``.
+
         :raises EvidenceMissing: when addresses or routes cannot be read
         """
         found = []
-        for upper in self._with_uppers(interface):
-            through = "" if upper == interface else f" (through {upper})"
+        for upper, chain in self._with_uppers(interface).items():
+            through = f" (through {' on '.join(chain)})" if chain else ""
             found += [f"{purpose}{through}" for purpose in self._direct_uses.get(upper, [])]
             if upper == OVS_DATAPATH:
                 # The kernel does not say which of the datapath's own interfaces goes out by which port.
                 found.append("a port of Open vSwitch, which may carry the host's own traffic")
         return found
 
-    def _with_uppers(self, interface: str) -> list[str]:
-        """The interface and everything stacked on it (bond, team, bridge, VLAN, macvlan, VRF), nearest first."""
-        found = [interface]
+    def _with_uppers(self, interface: str) -> dict[str, list[str]]:
+        """The interface and everything stacked on it (bond, team, bridge, VLAN, macvlan, VRF), nearest first.
+
+        With each, what it reaches the interface by: itself, and what it is stacked on in turn.
+        """
+        found: dict[str, list[str]] = {interface: []}
         waiting = [interface]
         while waiting:
-            directory = f"{CLASS_NET}/{waiting.pop(0)}"
+            lower = waiting.pop(0)
+            directory = f"{CLASS_NET}/{lower}"
             uppers = [entry[len("upper_") :] for entry in self._host.list_dir(directory) if entry.startswith("upper_")]
             master = self._host.link_name(f"{directory}/master")
             for upper in uppers + ([master] if master is not None else []):
                 if upper not in found:
-                    found.append(upper)
+                    found[upper] = [upper, *found[lower]]
                     waiting.append(upper)
         return found
 

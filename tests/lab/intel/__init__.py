@@ -115,7 +115,7 @@ MACHINE = LargeMachine(
         "intel",
         (
             "linux-image-amd64", "grub-pc", "busybox-static", "python3-lxml", "python3-libvirt",
-            "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86",
+            "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "nvme-cli",
         ),
         Layout(4096),
         # -cpu max has SVM, which the nested guest needs.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small machines: one more is one more entry of ``MACHINES``.
 
-A kernel and an initramfs that is the whole system, without a disk and without a boot loader,
+A kernel and an initramfs that is the whole system, mostly without a disk and without a boot loader,
 for the question what a kernel shows on such hardware. They boot in seconds, also on
 processors that are emulated slowly. A machine that needs libvirt is a large one, such as
 ``intel``. Where only a boot loader is wanted, of an architecture whose packages cannot be
@@ -17,7 +17,7 @@ from pathlib import Path
 from ..machine import BOOT_TIMEOUT, MANAGEMENT_MAC, Hardware, Machine, launch
 from ..qemu import Qemu, find_qemu
 from .disk import DISK_FILE, FIRMWARE_FILE, BootDisk, disk_system
-from .system import INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, System
+from .system import EMPTY_DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, MODULES, System
 
 _EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0", "s390x": "ttysclp0"}
@@ -35,6 +35,8 @@ class SmallMachine:
     """Whether it has the firmware, which then describes the hardware by ACPI tables (arm64)."""
     disk: BootDisk | None = None
     """What it boots from by itself; then it has no ``parameters``, but those its boot loader says."""
+    drives: int = 0
+    """How many empty drives it has: drive1, drive2, … in QEMU's options; what is written to them is gone with it."""
 
     @property
     def emulator(self) -> str:
@@ -49,6 +51,19 @@ class SmallMachine:
 
 AMD64, ARM64, S390X = System("amd64"), System("arm64"), System("s390x")
 DEBIAN12_S390X = System("s390x", suite="bookworm")
+# What it takes to stack storage and networks as hosts do.
+IN_USE = System(
+    "amd64",
+    packages=("btrfs-progs", "e2fsprogs", "lvm2", "mdadm"),
+    modules=rf"""{MODULES}
+    | drivers/(?:md/(?:md-mod|raid1|dm-mod) | scsi/(?:sd_mod|scsi_mod) | usb/storage/usb-storage | block/loop) \.ko
+    | (?:drivers/(?:hid/(?:hid|hid-generic|usbhid/usbhid) | gpu/drm/tiny/bochs) | crypto/crc32c_generic) \.ko
+    | drivers/net/(?:bonding/bonding|macvlan) \.ko
+    | fs/(?:btrfs|ext4) / | net/(?:8021q/8021q|bridge/bridge) \.ko
+    """,
+    variant="in-use",
+    disk_size=1 << 30,
+)
 
 # Addresses are fixed, so that a machine with one device less has the others where they were.
 _MANAGEMENT = ("-device", f"virtio-net-pci,netdev=management,mac={MANAGEMENT_MAC},addr=0x2,romfile=")
@@ -82,6 +97,44 @@ _ZPCI = (
     "-device", "zpci,uid=0x1234,fid=0x00abcdef,target=pci3", "-device", "virtio-net-pci,id=pci3,netdev=wire2",
 )  # fmt: skip
 
+# What a host uses, each beside a device of the same kind that it does not use. Who uses them is in
+# test_devices_in_use.py. The two controllers of the subsystem are two paths to one disk.
+_USED_AND_FREE = (
+    # Otherwise there is a PS/2 keyboard.
+    "-machine", "i8042=off",
+    "-device", "nvme,serial=KVMLAB0011,drive=drive1,addr=0x8",
+    "-device", "nvme,serial=KVMLAB0012,drive=drive2,addr=0x9",
+    "-device", "nvme,serial=KVMLAB0013,drive=drive3,addr=0xa",
+    "-device", "nvme-subsys,id=paths",
+    "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path1,addr=0xb",
+    "-device", "nvme,serial=KVMLAB0014,subsys=paths,id=path2,addr=0xc",
+    "-device", "nvme-ns,drive=drive4,bus=path1,shared=on",
+    "-device", "nvme,serial=KVMLAB0015,drive=drive5,addr=0xd",
+    "-device", "nvme,serial=KVMLAB0016,drive=drive6,addr=0xe",
+    "-device", "nvme,serial=KVMLAB0017,drive=drive7,addr=0xf",
+    "-device", "qemu-xhci,id=usb1,addr=0x10", "-device", "usb-kbd,bus=usb1.0",
+    "-device", "qemu-xhci,id=usb2,addr=0x11", "-device", "usb-storage,bus=usb2.0,drive=drive8",
+    "-device", "qemu-xhci,id=usb3,addr=0x12",
+    "-device", "VGA,addr=0x13",
+    "-device", "bochs-display,addr=0x14",
+    "-device", "bochs-display,addr=0x15",
+    "-device", "nvme,serial=KVMLAB0018,drive=drive9,addr=0x16",
+    # Four cards on one wire, which leads nowhere else.
+    *(
+        option
+        for number in range(1, 5)
+        for option in (
+            "-netdev", f"hubport,id=leg{number},hubid=1",
+            "-device", f"e1000e,netdev=leg{number},mac=52:54:00:6b:76:2{number},addr=0x{0x17 + number:x},romfile=",
+        )
+    ),
+)  # fmt: skip
+
+_ZIPL = BootDisk(
+    "s390x-zipl",
+    disk_system("s390x", "s390-tools"),
+    first_kernel=("linux-image-s390x", "bookworm"),
+)
 _UBOOT = BootDisk(
     "arm64-uboot",
     disk_system("arm64", "u-boot-menu", "u-boot-qemu", "diffutils"),
@@ -91,6 +144,13 @@ _UBOOT = BootDisk(
 
 MACHINES = {
     "amd": SmallMachine("AMD-Vi", AMD64, _AMD),
+    "amd-in-use": SmallMachine(
+        "AMD-Vi, root on LVM on RAID, and something of everything that a host uses",
+        IN_USE,
+        (*_AMD, *_USED_AND_FREE),
+        ("rdinit=/usr/lib/kvm-passthrough-lab/root-on-lvm",),
+        drives=9,
+    ),
     "amd-off": SmallMachine("AMD-Vi, switched off by a kernel parameter", AMD64, _AMD, ("amd_iommu=off",)),
     "intel-firmware-off": SmallMachine("an Intel processor, VT-d off in the firmware", AMD64, (*_INTEL_CPU, *_Q35)),
     "intel-no-remapping": SmallMachine(
@@ -104,6 +164,12 @@ MACHINES = {
     "arm64-no-iommu": SmallMachine("no IOMMU at all", ARM64, _ARM_NO_IOMMU),
     "s390x": SmallMachine("IBM Z with three PCI functions", S390X, _ZPCI),
     "s390x-debian12": SmallMachine("the same with a kernel that has no VFIO", DEBIAN12_S390X, _ZPCI),
+    "s390x-zipl": SmallMachine(
+        "IBM Z with a disk that boots by zipl",
+        _ZIPL.system,
+        (*_S390X, "-device", "virtio-blk-ccw,drive=root,bootindex=1"),
+        disk=_ZIPL,
+    ),
     "arm64-uboot": SmallMachine(
         "Arm with U-Boot, which boots a disk by extlinux.conf",
         _UBOOT.system,
@@ -167,7 +233,10 @@ def _boot_options(description: SmallMachine, qemu: Qemu, built: Path) -> tuple[s
     """QEMU's options for what is booted."""
     if description.disk is not None:
         return ("-bios", str(built / FIRMWARE_FILE)) if description.disk.firmware else ()
+    # Each gets a temporary overlay that QEMU removes as soon as it has it open.
+    empty = f"if=none,format=raw,snapshot=on,file={built / EMPTY_DISK_FILE}"
     return (
+        *(word for number in range(description.drives) for word in ("-drive", f"id=drive{number + 1},{empty}")),
         *(qemu.uefi() if description.uefi else ()),
         "-kernel", str(built / KERNEL_FILE), "-initrd", str(built / INITRAMFS_FILE),
         "-append", " ".join([f"console={description.console}", "quiet", "panic=-1", *description.parameters]),

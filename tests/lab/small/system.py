@@ -21,7 +21,7 @@ from pathlib import Path
 from .. import cache, cpio, debian
 from ..run import LabError, require_tool, run, step
 
-KERNEL_FILE, INITRAMFS_FILE, KEY_FILE = "vmlinuz", "initrd", "id_ed25519"
+KERNEL_FILE, INITRAMFS_FILE, KEY_FILE, EMPTY_DISK_FILE = "vmlinuz", "initrd", "id_ed25519", "empty.raw"
 _USER_ID = 1000  # of ops, in rootfs/etc/passwd
 
 _ROOTFS = Path(__file__).parent / "rootfs"
@@ -48,7 +48,7 @@ _LEFT_OUT = re.compile(
 )
 
 # All indexes of the modules are there, as on any host; of the files only these and what they need.
-_MODULES = r"""
+MODULES = r"""
     (?:arch/[^/]+/kvm | virt | drivers/(?:vfio|iommu|virtio|pci)) /
     | drivers/(?:net/(?:virtio_net|dummy) | nvme/host/nvme | uio/uio_pci_generic | usb/host/[uex]hci-(?:pci|hcd)) \.ko
     | drivers/net/ethernet/intel/(?:igb|igbvf|e1000e) /
@@ -83,13 +83,18 @@ class System:
     packages: tuple[str, ...] = ()
     kept: str = "$."
     """A pattern of paths that stay in although they usually do not."""
-    modules: str = _MODULES
+    modules: str = MODULES
     """A pattern of module files."""
+    variant: str = ""
+    """The name of one that has more than the others; the files of the folder ``rootfs-NAME`` are laid over theirs."""
+    disk_size: int = 0
+    """How big the empty disk beside it is, of which machines get copies, in bytes."""
 
     @property
     def kind(self) -> str:
         """The cache's word for it."""
-        return f"small-{self.architecture}-{self.suite}"
+        # No kind may begin with another one, by which the cache finds what is left of a build.
+        return f"small-{f'{self.variant}-' if self.variant else ''}{self.architecture}-{self.suite}"
 
     @property
     def name(self) -> str:
@@ -100,7 +105,12 @@ class System:
     def key(self) -> str:
         """What it is made of, in short."""
         more = (self.packages, self.kept) if self.packages else ()
-        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, self.modules, _ROOTFS, *more)
+        size = (str(self.disk_size),) if self.disk_size else ()
+        return cache.digest("1", self.kind, _PACKAGES, _LEFT_OUT.pattern, self.modules, *self._trees, *more, *size)
+
+    @property
+    def _trees(self) -> list[Path]:
+        return [_ROOTFS, *([_ROOTFS.with_name(f"rootfs-{self.variant}")] if self.variant else [])]
 
     def build(self) -> Path:
         """The directory with kernel, initramfs and ssh key, built when the cache has none.
@@ -114,6 +124,9 @@ class System:
         (directory / KERNEL_FILE).write_bytes(kernel.image)
         with step(f"making the initramfs for {self.architecture}"), (directory / INITRAMFS_FILE).open("wb") as stream:
             cpio.write(stream, entries)
+        if self.disk_size:
+            with (directory / EMPTY_DISK_FILE).open("wb") as disk:
+                disk.truncate(self.disk_size)
 
     def make(self, directory: Path) -> tuple[Kernel, list[cpio.Entry]]:
         """Fetch the packages, and put an ssh key into ``directory``; the kernel, and all files of the system.
@@ -127,7 +140,7 @@ class System:
         key = (directory / f"{KEY_FILE}.pub").read_bytes()
         with self._fetched(packages, directory) as (archive, members):
             kernel = _unpack_kernel(archive, members, directory / "modules", self.modules, log)
-            return kernel, list(_entries(archive, members, kernel, key, re.compile(self.kept)))
+            return kernel, list(_entries(archive, members, kernel, self._trees, key, re.compile(self.kept)))
 
     def other_kernel(self, package: str, suite: str, directory: Path) -> Kernel:
         """Another kernel for this system, with the same modules. Raises LabError with the end of the log."""
@@ -196,7 +209,7 @@ def _dependencies(text: str) -> dict[str, list[str]]:
     return {name: words.split() for name, _colon, words in (line.partition(":") for line in text.splitlines())}
 
 
-def shipped_modules(dependencies: str, wanted: str = _MODULES) -> set[str]:
+def shipped_modules(dependencies: str, wanted: str = MODULES) -> set[str]:
     """The module files that are shipped, those they depend on included, out of the text of modules.dep."""
     needs = _dependencies(dependencies)
     pattern = re.compile(wanted, re.VERBOSE)
@@ -208,10 +221,14 @@ def _entries(
     packages: tarfile.TarFile,
     members: Mapping[str, tarfile.TarInfo],
     kernel: Kernel,
+    trees: Iterable[Path],
     public_key: bytes,
     kept: re.Pattern[str],
 ) -> Iterable[cpio.Entry]:
-    """The initramfs: the packages' files, then what is added, each directory before what is in it."""
+    """The initramfs: the packages' files, then what is added, each directory before what is in it.
+
+    What is in a later one of ``trees`` takes the place of what an earlier one has.
+    """
     added: dict[str, cpio.Entry] = {}
 
     def add(entry: cpio.Entry) -> None:
@@ -233,8 +250,9 @@ def _entries(
     library = "usr/lib" if members["lib"].issym() else "lib"
     for name, content in kernel.modules.items():
         add(cpio.file(f"{library}/modules/{kernel.release}/{name}", content))
-    for entry in files_of(_ROOTFS):
-        add(entry)
+    for tree in trees:
+        for entry in files_of(tree):
+            add(entry)
     for name in ("home/ops", "home/ops/.ssh"):
         add(cpio.Entry(name, stat.S_IFDIR | 0o700, owner=_USER_ID, group=_USER_ID))
     add(cpio.Entry("home/ops/.ssh/authorized_keys", stat.S_IFREG | 0o600, public_key, _USER_ID, _USER_ID))

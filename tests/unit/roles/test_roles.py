@@ -56,7 +56,7 @@ def test_the_readme_has_every_variable(role: str) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "option"),
-    [(name, name) for name in ("driver", "exclusive", "force", "group", "persistent", "timeout")],
+    [(name, name) for name in ("driver", "exclusive", "force", "group", "options", "persistent", "timeout")],
 )
 def test_vfio_host_means_the_same_as_vfio_devices(variable: str, option: str) -> None:
     ours, theirs = options("vfio_host")[f"vfio_host_{variable}"], module_options("vfio_devices")[option]

@@ -5,7 +5,7 @@
 It knows ``driver_override``, ``bind``, ``unbind``, ``drivers_probe`` and how modules come and go (drivers/base/bus.c,
 drivers/base/dd.c, drivers/pci/pci-driver.c), and it can be told to misbehave at any write (:mod:`~.faults`). Further
 attributes are added through :attr:`FakeKernel.reactions`. Beside it stand the few programs the code under test calls:
-``modprobe``, ``ip``, ``update-initramfs`` and ``lsinitramfs``.
+``modprobe``, ``ip``, and what builds the initramfs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
 from .faults import Fault, Faults
+from .initramfs import StandIn
+from .procedures import unwatched
 from .sysfs import SysfsTree
 
 __all__ = ["PCI_DEVICES", "PCI_DRIVERS", "FakeKernel", "Fault"]
 
+VFIO_PARAMETERS = ("disable_denylist", "disable_idle_d3", "disable_vga", "enable_sriov", "nointxmask")
 PCI_DEVICES = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
 
@@ -52,9 +55,10 @@ class FakeKernel(Host):
         self.drivers = {name: frozenset(ids) for name, ids in drivers.items()}
         self.loaded = [name for name in drivers if name in loaded or tree.path(f"{PCI_DRIVERS}/{name}").exists()]
         for name in self.loaded:
-            tree.add_driver(name)
+            self.add_module(name)
         self.addresses = list(addresses)
         self.default_routes = list(default_routes)
+        self.initramfs: StandIn | None = None
         self.faults = Faults()
         self.failing_commands: set[str] = set()
         self.writes: list[tuple[str, str]] = []
@@ -80,6 +84,10 @@ class FakeKernel(Host):
     # -- attributes --------------------------------------------------------------------------------------
 
     def write_attribute(self, path: str, value: str, timeout: float = 10.0) -> None:
+        with unwatched():
+            self._written(path, value)
+
+    def _written(self, path: str, value: str) -> None:
         address, name = self.address_of(path, value), path.rsplit("/", 1)[-1]
         self.writes.append((path, value))
         if address in self._hung:
@@ -95,6 +103,9 @@ class FakeKernel(Host):
         if not self.exists(path):
             raise self.refused(path, value, errno.ENOENT)
         if fault is Fault.IGNORE:
+            return
+        if path.startswith("/sys/module/"):
+            self.tree.write(path, value)
             return
         if fault is Fault.LATE:
             self._late.append((path, value))
@@ -251,16 +262,41 @@ class FakeKernel(Host):
         if program in self.failing_commands:
             return Completed(tuple(argv), 1, "", f"{program}: told to fail")
         if program == "modprobe":
-            return Completed(tuple(argv), self._modprobe(argv[1:]), "", "")
+            with unwatched():
+                return Completed(tuple(argv), self._modprobe(argv[1:]), "", "")
         if program == "ip":
             listed = self.addresses if "addr" in argv else self.default_routes if "-4" in argv else []
             return Completed(tuple(argv), 0, json.dumps(listed), "")
-        if program == "update-initramfs" and self.which(program):
-            self._build_initramfs()
-            return Completed(tuple(argv), 0, "", "")
-        if program == "lsinitramfs" and self.which(program):
-            return Completed(tuple(argv), 0, Path(self.path(argv[1])).read_text(), "")
+        done = self.initramfs.run(argv) if self.initramfs is not None else None
+        if done is not None:
+            return done
         raise FileNotFoundError(program)
+
+    def _do_soft_dependencies(self, driver: str) -> None:
+        """As libkmod: what comes before a module is done first, and an install line is a command for the shell."""
+        lines = []
+        for name in self.list_dir("/etc/modprobe.d"):
+            lines += self.read_text(f"/etc/modprobe.d/{name}").splitlines() if name.endswith(".conf") else []
+        for words in (line.split() for line in lines):
+            if words[:2] == ["softdep", driver] and words[2] == "pre:":
+                commands = [line.split(None, 2)[2] for line in lines if line.startswith(f"install {words[3]} ")]
+                for command in commands[:1]:
+                    subprocess.run(["sh", "-c", command.replace("/sys/", f"{self.root}/sys/")], check=True)
+
+    def add_module(self, driver: str) -> None:
+        """A driver that was loaded, with the values of its parameters that modprobe's settings give it."""
+        self.tree.add_driver(driver)
+        module = f"/sys/module/{driver.replace('-', '_')}"
+        self.tree.write(f"{module}/initstate", "live\n")
+        self.tree.write(f"{module}/refcnt", "0\n")
+        if driver == "vfio-pci":
+            values = dict.fromkeys(VFIO_PARAMETERS, "N")
+            for name in self.list_dir("/etc/modprobe.d"):
+                for line in self.read_text(f"/etc/modprobe.d/{name}").splitlines():
+                    if name.endswith(".conf") and line.startswith("options vfio-pci "):
+                        values.update(re.findall(r"(\w+)=(\S+)", line))
+            for name in VFIO_PARAMETERS:
+                self.tree.write(f"{module}/parameters/{name}", f"{values[name]}\n")
 
     def _modprobe(self, arguments: Sequence[str]) -> int:
         options = [word for word in arguments if word.startswith("-")]
@@ -280,42 +316,25 @@ class FakeKernel(Host):
                         self._unbind(device)  # that a device is bound does not keep a module from being unloaded
                 self.loaded.remove(driver)
                 shutil.rmtree(self.tree.path(f"{PCI_DRIVERS}/{driver}"))
-                self.tree.path(f"/sys/module/{driver.replace('-', '_')}").rmdir()
+                shutil.rmtree(self.tree.path(f"/sys/module/{driver.replace('-', '_')}"))
             elif driver not in self.loaded:
+                self._do_soft_dependencies(driver)
                 self.loaded.append(driver)
-                self.tree.add_driver(driver)
+                self.add_module(driver)
                 for address in self.list_dir(PCI_DEVICES):
                     if self.link_name(f"{PCI_DEVICES}/{address}/driver") is None and self._matches(driver, address):
                         self._bind(address, driver)
         return 0
 
-    def add_initramfs_tools(self, *kernels: str) -> FakeKernel:
-        """Install initramfs-tools and kernels whose images were built already."""
-        self.tree.write("/usr/share/initramfs-tools/hook-functions", "")
-        for program in ("update-initramfs", "lsinitramfs"):
-            self.tree.write(f"/usr/sbin/{program}", "")
-            self.tree.path(f"/usr/sbin/{program}").chmod(0o755)
-        for directory in ("/etc/udev/rules.d", "/etc/modules-load.d", "/etc/initramfs-tools/hooks", "/boot"):
-            self.tree.path(directory).mkdir(parents=True, exist_ok=True)
-        for version in kernels:
-            modules = "".join(f"kernel/{name}.ko.xz:\n" for name in self.drivers)
-            self.tree.write(f"/lib/modules/{version}/modules.dep", modules)
-        self._build_initramfs()
+    def install(self, tool: type[StandIn], *kernels: str, **options: Any) -> FakeKernel:
+        """Install a tool that builds initramfs images, and kernels whose images were built already."""
+        for path in ("/usr/share/initramfs-tools/hook-functions", "/usr/sbin/update-initramfs"):
+            if self.exists(path):
+                self.tree.path(path).unlink()
+        for image in self.list_dir("/boot"):
+            self.tree.path(f"/boot/{image}").unlink()
+        self.initramfs = tool(self, self.tree.root, kernels, self.drivers, **options)
         return self
-
-    def _build_initramfs(self) -> None:
-        """An image is the list of what is in it: custom rules, and the modules that executable hooks add."""
-        names = ["init"]
-        names += [f"usr/lib/udev/rules.d/{name}" for name in self.list_dir("/etc/udev/rules.d")]
-        for hook in self.list_dir("/etc/initramfs-tools/hooks"):
-            path = self.tree.path(f"/etc/initramfs-tools/hooks/{hook}")
-            if os.access(path, os.X_OK):
-                for line in path.read_text().splitlines():
-                    words = line.split()
-                    if words[:1] == ["manual_add_modules"]:
-                        names += [f"usr/lib/modules/VERSION/kernel/{name}.ko.xz" for name in words[1:]]
-        for version in self.list_dir("/lib/modules"):
-            self.tree.write(f"/boot/initrd.img-{version}", "\n".join(names).replace("VERSION", version) + "\n")
 
 
 def _modalias(ids: str) -> str:

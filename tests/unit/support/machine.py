@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .initramfs import InitramfsToolsStandIn
 from .kernel import FakeKernel
 from .sysfs import SysfsTree
 
@@ -83,5 +84,5 @@ def hypervisor_with(kind: type[Kernel], root: Path, **options: Any) -> Kernel:
     )
     options.setdefault("default_routes", [{"dst": "default", "gateway": "192.0.2.1", "dev": "ens4"}])
     kernel = kind(tree, DRIVERS, **options)
-    kernel.add_initramfs_tools(*KERNELS)
+    kernel.install(InitramfsToolsStandIn, *KERNELS)
     return kernel

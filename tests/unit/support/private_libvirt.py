@@ -49,8 +49,10 @@ exec "$@"
 class PrivateLibvirt:
     """A daemon of this test's."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, uri: str) -> None:
         self.handle = handle
+        self.uri = uri
+        """What other programs reach it by."""
 
     def connect(self, _uri: str = "") -> LibvirtConnection:
         """What the code under test uses; a :data:`_libvirt.connection.Connect`."""
@@ -121,9 +123,10 @@ def private_libvirt(tree: SysfsTree) -> Iterator[PrivateLibvirt]:
                 start_new_session=True,
             )
         try:
-            handle = _connected(libvirt, process, f"{home}/libvirt/libvirt-sock", log)
+            uri = f"qemu+unix:///session?socket={home}/libvirt/libvirt-sock"
+            handle = _connected(libvirt, process, uri, log)
             try:
-                yield PrivateLibvirt(handle)
+                yield PrivateLibvirt(handle, uri)
             finally:
                 handle.close()
         finally:
@@ -141,12 +144,12 @@ def _namespace(script: str, tree: str) -> list[str]:
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", script, tree, *back]
 
 
-def _connected(libvirt: Any, process: subprocess.Popen[bytes], socket: str, log: Path) -> Any:
+def _connected(libvirt: Any, process: subprocess.Popen[bytes], uri: str, log: Path) -> Any:
     """A connection to the daemon, once it answers."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            handle = libvirt.open(f"qemu+unix:///session?socket={socket}")
+            handle = libvirt.open(uri)
             handle.listAllNetworks()
             return handle
         except libvirt.libvirtError as error:

@@ -39,19 +39,34 @@ def own(content: bytes | None, mode: int = 0o644) -> FileState:
     return FileState(None) if content is None else FileState(content, mode, os.geteuid(), os.getegid())
 
 
+_unwatched = 0
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """For what stands in for a kernel: it does in one step what takes a tree many, and is not killed on the way."""
+    global _unwatched
+    _unwatched += 1
+    try:
+        yield
+    finally:
+        _unwatched -= 1
+
+
 @contextlib.contextmanager
 def at_call(number: int, strike: Callable[[str], None]) -> Iterator[list[str]]:
     """Call ``strike`` just before the ``number``-th writing call or command of the host (from 1); yield all names.
 
-    ``strike`` is given the name of the function of ``os``, or ``run``.
+    ``strike`` is given the name of the function of ``os``, or ``run``. What is :func:`unwatched` does not count.
     """
     called: list[str] = []
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            called.append(name)
-            if len(called) == number:
-                strike(name)
+            if not _unwatched:
+                called.append(name)
+                if len(called) == number:
+                    strike(name)
             return function(*arguments, **named)
 
         return call

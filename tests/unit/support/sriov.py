@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 
@@ -233,6 +233,9 @@ class SriovKernel(FakeKernel):
         return answer("")
 
 
+Kind = TypeVar("Kind", bound=SriovKernel)
+
+
 def _value(word: str, text: str) -> Any:
     """A value as ip-link(8) takes it."""
     if word in ("spoofchk", "trust"):
@@ -249,7 +252,12 @@ def _value(word: str, text: str) -> Any:
 
 def sriov_host(root: Path, **options: Any) -> SriovKernel:
     """The hypervisor with two cards that have SR-IOV; the first has two VFs, as the host's own set-up made them."""
-    kernel = hypervisor_with(SriovKernel, root, **options)
+    return sriov_host_with(SriovKernel, root, **options)
+
+
+def sriov_host_with(kind: type[Kind], root: Path, **options: Any) -> Kind:
+    """The same with another kind of kernel."""
+    kernel = hypervisor_with(kind, root, **options)
     tree = kernel.tree
     tree.add_device(
         SECOND_PF,

@@ -21,6 +21,7 @@ from ..._iommu.platform import Remapping, State
 from ..._iommu.vfio import unsafe_interrupts_allowed
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
+from ..definitions import Definitions
 from ..framebuffers import boot_framebuffers
 from ..holders import Holders, Processes
 from ..keyboards import Keyboards
@@ -146,6 +147,11 @@ class GuardContext:
     def holders(self) -> Holders:
         """Who uses devices through VFIO."""
         return Holders(self.host, self.bus, self.processes)
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        """Which domains are defined with devices, running or not."""
+        return Definitions(self.host)
 
     @cached_property
     def processes(self) -> Processes:

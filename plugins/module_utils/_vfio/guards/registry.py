@@ -10,7 +10,9 @@ from .base import Change, Finding, Guard, GuardContext
 from .boot_disk import BootDisk
 from .bridge import Bridge
 from .console_display import ConsoleDisplay
+from .display_in_use import DisplayInUse
 from .has_vfs import HasVfs
+from .in_domain_definition import InDomainDefinition
 from .in_use_by_domain import InUseByDomain
 from .management_network import ManagementNetwork
 from .no_interrupt_remapping import NoInterruptRemapping
@@ -29,8 +31,10 @@ GUARDS: tuple[Guard, ...] = (
     BootDisk(),
     ManagementNetwork(),
     ConsoleDisplay(),
+    DisplayInUse(),
     UsbInUse(),
     InUseByDomain(),
+    InDomainDefinition(),
     HasVfs(),
     NoReset(),
 )

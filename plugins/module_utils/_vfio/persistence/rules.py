@@ -8,7 +8,8 @@ Three things can happen to a device that appears, and a rule has to be right for
   while the rule is processed, so before udev loads any module for the device, and from then on no other driver may
   have it. Then the VFIO driver's module is loaded, which takes the device when it is the first such device.
 - The VFIO driver was registered before: then nobody looks at the device again, so the rule asks the kernel to.
-- A driver that is built in, or was faster, has it already: it is unbound first.
+- A driver that is built in, or was faster, has it already: it is unbound first. That happens where the settings of
+  modprobe do not help (see :mod:`.modprobe`), and it is the last resort: not every driver lets go.
 
 A rule matches the address and the ids, so it does not fire for another device that was put in the same place.
 
@@ -33,6 +34,8 @@ _HEADER = """\
 # Devices that go to guests, each by its address and its ids.
 """
 
+_HOST_DRIVERS = "\n# Drivers of the host for it: {}"
+
 # The shell of an initramfs is small; test and echo are all it takes. udev puts the address in the place of $kernel.
 _RULE = """
 ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{address}", \\
@@ -46,6 +49,7 @@ echo $kernel >/sys/bus/pci/drivers_probe; }}'"
 """
 
 _PARSED = re.compile(
+    r'(?:# Drivers of the host for it: (?P<host_drivers>[^\n]*)\nACTION=="add", SUBSYSTEM=="pci", )?'
     r'KERNEL=="(?P<address>[0-9a-f:.]+)",[\s\\]*'
     r'ATTR\{vendor\}=="0x(?P<vendor>[0-9a-f]{4})",[\s\\]*'
     r'ATTR\{device\}=="0x(?P<device>[0-9a-f]{4})",[\s\\]*'
@@ -66,9 +70,11 @@ class PersistentDevice:
     subsystem_vendor: int
     subsystem_device: int
     driver: str
+    host_drivers: tuple[str, ...] = ()
+    """The modules that would take it: see :mod:`.modprobe`."""
 
     @classmethod
-    def of(cls, device: PciDevice, driver: str) -> PersistentDevice:
+    def of(cls, device: PciDevice, driver: str, host_drivers: tuple[str, ...] = ()) -> PersistentDevice:
         """The device as it is, with the driver it is to get."""
         return cls(
             device.address,
@@ -77,13 +83,23 @@ class PersistentDevice:
             device.subsystem_vendor_id,
             device.subsystem_device_id,
             driver,
+            host_drivers,
         )
+
+    def means(self, device: PciDevice) -> bool:
+        """Whether this is that device, and not another one in its place."""
+        return PersistentDevice.of(device, self.driver, self.host_drivers) == self
 
 
 def render(devices: Iterable[PersistentDevice]) -> str:
     """The rules file for these devices; empty without any."""
-    rules = "".join(_RULE.format(**vars(device)) for device in sorted(devices))
+    rules = "".join(_rule(device) for device in sorted(devices))
     return _HEADER + rules if rules else ""
+
+
+def _rule(device: PersistentDevice) -> str:
+    comment = _HOST_DRIVERS.format(" ".join(device.host_drivers)) if device.host_drivers else ""
+    return comment + _RULE.format(**vars(device))
 
 
 def parse(text: str) -> list[PersistentDevice]:
@@ -95,5 +111,8 @@ def parse(text: str) -> list[PersistentDevice]:
             address = PciAddress.parse(match["address"])
         except PassthroughError:  # edited by hand; no device has that address, so the rule is of no effect
             continue
-        found.append(PersistentDevice(address, vendor, device, subsystem_vendor, subsystem_device, match["driver"]))
+        host_drivers = tuple((match["host_drivers"] or "").split())
+        found.append(
+            PersistentDevice(address, vendor, device, subsystem_vendor, subsystem_device, match["driver"], host_drivers)
+        )
     return found

@@ -253,3 +253,17 @@ def test_a_round_trip_leaves_no_record(way: list[Any]) -> None:
             store.note(Record("thing", "k", before, after))
         store.settle()
         assert StateStore(Host(root)).all("thing") == []
+
+
+def test_records_of_files_that_are_as_before_are_swept(host: Host, tmp_path: Path) -> None:
+    """As a run leaves them that was killed between its note and its change, or between its last change and its end."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/changed").write_text("ours")
+    store = StateStore(host)
+    for name in ("never-made", "changed", "diverged"):
+        store.note(Record("file", f"/etc/{name}", None, {"sha256": "ours"}))
+    store.note(Record("driver", "0000:01:10.0", None, None))
+    store.note(Record("file", "/etc/diverged", {"sha256": "somebody's"}, None))
+    StateStore(host).sweep()
+    assert [record.key for record in StateStore(host).all("file")] == ["/etc/changed", "/etc/diverged"]
+    assert _read(host) is not None

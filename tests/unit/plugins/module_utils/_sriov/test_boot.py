@@ -91,6 +91,37 @@ echo "$@" >>{log}
 case "$*" in *refused*|*"vf 3"*) echo "RTNETLINK answers: Operation not supported" >&2; exit 2 ;; esac
 if [ -e {busy} ]; then rm {busy}; echo "RTNETLINK answers: Resource temporarily unavailable" >&2; exit 2; fi
 """
+# As nvme-cli 2 prints it.
+NVME = """#!/bin/sh
+echo "$@" >>{log}
+case "$1" in
+virt-mgmt)
+    case "$*" in *"-n 9") echo "NVMe status: Invalid Number of Controller Resources(0x121)" >&2; exit 1 ;; esac ;;
+list-secondary) cat <<'END' ;;
+{{
+  "num":2,
+  "secondary-controllers":[
+    {{
+      "secondary-controller-identifier":7,
+      "primary-controller-identifier":0,
+      "secondary-controller-state":0,
+      "virtual-function-number":1,
+      "num-virtual-queues":0,
+      "num-virtual-interrupts":0
+    }},
+    {{
+      "secondary-controller-identifier":11,
+      "primary-controller-identifier":0,
+      "secondary-controller-state":0,
+      "virtual-function-number":2,
+      "num-virtual-queues":0,
+      "num-virtual-interrupts":0
+    }}
+  ]
+}}
+END
+esac
+"""
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
@@ -118,8 +149,9 @@ class Boot:
     ) -> None:
         bin_directory, log, flag = tree.root / "bin", tree.root / "log", tree.root / "busy"
         bin_directory.mkdir(exist_ok=True)
-        (bin_directory / "ip").write_text(IP.format(log=log, busy=flag))
-        (bin_directory / "ip").chmod(0o755)
+        for name, text in (("ip", IP), ("nvme", NVME)):
+            (bin_directory / name).write_text(text.format(log=log, busy=flag))
+            (bin_directory / name).chmod(0o755)
         log.write_text("")
         if busy:
             flag.write_text("")
@@ -135,7 +167,7 @@ class Boot:
             check=False,
             timeout=60,
         )
-        self.ip = log.read_text().splitlines()
+        self.commands = log.read_text().splitlines()
         self.tree = tree
 
     def number(self, address: str) -> str:
@@ -152,7 +184,7 @@ def test_the_script_makes_and_sets_what_it_names(tree: SysfsTree, shell: str) ->
     assert (boot.done.returncode, boot.done.stderr) == (0, "")
     assert [(boot.number(address), boot.autoprobe(address)) for address in (FIRST, SECOND)] == [("4", "0"), ("2", "1")]
     # The first attempt met a driver that was not ready.
-    assert boot.ip == [
+    assert boot.commands == [
         "link set dev enp1s0 vf 0 mac 52:54:00:00:00:01",
         "link set dev enp1s0 vf 0 mac 52:54:00:00:00:01",
         "link set dev enp1s0 vf 0 vlan 7 qos 3 proto 802.1Q",
@@ -167,7 +199,7 @@ def test_another_card_in_the_same_place_gets_nothing(tree: SysfsTree, shell: str
     assert boot.done.returncode == 1
     assert f"{FIRST}: there is another device now, with the ids 0x8086 0x10c9 0x1af4 0x9999" in boot.done.stderr
     assert [boot.number(address) for address in (FIRST, SECOND)] == ["0", "4"]
-    assert boot.ip == []
+    assert boot.commands == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -188,7 +220,7 @@ def test_virtual_functions_that_are_there_stay(tree: SysfsTree, shell: str) -> N
     boot = Boot(tree, [pf(FIRST, vfs=trust), pf(SECOND, vfs=trust)], shell)
     assert boot.done.stderr == f"{FIRST}: somebody else made 2 virtual functions instead of 4\n"
     assert [boot.number(address) for address in (FIRST, SECOND)] == ["2", "4"]
-    assert boot.ip == ["link set dev enp7s0 vf 1 trust on"]
+    assert boot.commands == ["link set dev enp7s0 vf 1 trust on"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -196,13 +228,36 @@ def test_what_a_driver_refuses_is_told_and_the_rest_is_set(tree: SysfsTree, shel
     boot = Boot(tree, [pf(FIRST, vfs=((2, VfSettings(trust=True)), (3, VfSettings(trust=True))))], shell)
     assert boot.done.returncode == 1
     assert boot.done.stderr == f"{FIRST} 3 trust on: RTNETLINK answers: Operation not supported\n"
-    assert boot.ip[0] == "link set dev enp1s0 vf 2 trust on"
+    assert boot.commands[0] == "link set dev enp1s0 vf 2 trust on"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_secondary_controllers_of_a_drive(tree: SysfsTree, shell: str) -> None:
+    drive = "0000:08:00.0"
+    tree.add_device(drive, ids="8086:10c9", driver="nvme", totalvfs=2, nvme="nvme3")
+    given = VfSettings(queues=3, interrupts=2)
+    boot = Boot(tree, [pf(drive, 2, vfs=((0, VfSettings(queues=0, interrupts=0)), (1, given)))], shell)
+    assert (boot.done.returncode, boot.done.stderr) == (0, "")
+    listed = "list-secondary /dev/nvme3 -o json"
+    assert boot.commands == [
+        listed,
+        *(f"virt-mgmt /dev/nvme3 -c 7 {words}" for words in ("-r 0 -a 7 -n 0", "-r 0 -a 8 -n 0", "-r 1 -a 8 -n 0")),
+        listed,
+        *(f"virt-mgmt /dev/nvme3 -c 11 {words}" for words in ("-r 0 -a 7 -n 0", "-r 0 -a 8 -n 3", "-r 1 -a 8 -n 2")),
+        "virt-mgmt /dev/nvme3 -c 11 -r 0 -a 9 -n 0",
+    ]
+    assert Boot(tree, [pf(drive, 2, vfs=((1, given),))], shell, phase="rates").commands == []
+
+    refused = Boot(tree, [pf(drive, 2, vfs=((0, VfSettings(queues=9, interrupts=1)),))], shell)
+    assert refused.done.returncode == 1
+    assert "Invalid Number of Controller Resources" in refused.done.stderr
+    assert "queues 9 interrupts 1" in refused.done.stderr
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_rates_wait_for_the_network(tree: SysfsTree, shell: str) -> None:
     pfs = [pf(address, vfs=((1, VfSettings(trust=True, max_tx_rate=50)),)) for address in (FIRST, SECOND)]
-    assert Boot(tree, pfs[:1], shell).ip == ["link set dev enp1s0 vf 1 trust on"]
+    assert Boot(tree, pfs[:1], shell).commands == ["link set dev enp1s0 vf 1 trust on"]
     later = Boot(tree, pfs, shell, phase="rates")
-    assert later.ip == ["link set dev enp1s0 vf 1 max_tx_rate 50"]
+    assert later.commands == ["link set dev enp1s0 vf 1 max_tx_rate 50"]
     assert (later.done.returncode, later.number(SECOND)) == (0, "0")

@@ -24,6 +24,8 @@ ANY = st.builds(
     min_tx_rate=st.none() | st.integers(0, 1000),
     max_tx_rate=st.none() | st.integers(0, 1000),
     link_state=st.none() | st.sampled_from(["auto", "enable", "disable"]),
+    queues=st.none() | st.integers(0, 100),
+    interrupts=st.none() | st.integers(0, 100),
 )
 
 

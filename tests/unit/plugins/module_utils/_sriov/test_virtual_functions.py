@@ -271,6 +271,20 @@ def test_what_is_to_be_known(kernel: SriovKernel) -> None:
     assert "warnings" not in run(kernel, asked(SECOND_PF, 1), check=True)
 
 
+def test_domains_that_miss_a_virtual_function(kernel: SriovKernel) -> None:
+    run(kernel, asked())
+    source = "<source><address domain='0x0000' bus='0x01' slot='0x10' function='0x{function}'/></source>"
+    for name, function in (("web", VF0[-1]), ("db", VF1[-1])):
+        hostdev = f"<hostdev type='pci' managed='yes'>{source.format(function=function)}</hostdev>"
+        kernel.tree.write(
+            f"/etc/libvirt/qemu/{name}.xml", f"<domain><name>{name}</name><devices>{hostdev}</devices></domain>"
+        )
+    assert [VF1 in text and "defined: db." in text for text in run(kernel, asked(count=1), check=True)["warnings"]] == [
+        True
+    ]
+    assert "warnings" not in run(kernel, asked(count=5), check=True)
+
+
 def test_more_than_the_card_can_have(kernel: SriovKernel) -> None:
     error = failure(kernel, asked(count=8))
     assert (error.code, error.problems[0].details["totalvfs"]) == ("count_exceeds_totalvfs", 7)

@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.binding import LoadModule
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.initramfs_tools import HOOK_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.modprobe import MODPROBE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.rules import RULES_PATH, parse
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.settings import MODULES_PATH, STAMP_PATH
+from ansible_collections.kvm.passthrough.tests.unit.support.initramfs import InitramfsToolsStandIn, contents
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import (
     KERNELS,
@@ -113,7 +117,8 @@ def test_bind_and_release(kernel: FakeKernel) -> None:
         "persistent": True,
     }
     described = [action["description"] for action in done["actions"]]
-    assert described[:5] == [
+    assert described[:6] == [
+        f"write {MODPROBE_PATH}",
         "load the module of vfio-pci",
         f"detach {VF0} from igbvf",
         f"detach {VF1} from igbvf",
@@ -124,7 +129,9 @@ def test_bind_and_release(kernel: FakeKernel) -> None:
     assert [str(device.address) for device in parse(kernel.read_text(RULES_PATH))] == [VF0, VF1]
     assert kernel.read_text(MODULES_PATH).splitlines()[-1] == "vfio-pci"
     for version in KERNELS:
-        assert "70-kvm-passthrough.rules" in kernel.read_text(f"/boot/initrd.img-{version}")
+        names, carried = contents(kernel, f"/boot/initrd.img-{version}")
+        assert f"usr/lib/modules/{version}/kernel/vfio-pci.ko.xz" in names
+        assert sorted(carried.values()) == sorted(kernel.read_bytes(path) for path in (MODPROBE_PATH, RULES_PATH))
 
     quadruple(kernel, VF0, VF1, state="released")
 
@@ -283,12 +290,13 @@ VARIANT = "mlx5_vfio_pci"
 def variants(kernel: FakeKernel) -> FakeKernel:
     """A kernel with a variant driver for the VFs."""
     kernel.drivers[VARIANT] = frozenset()
+    kernel.install(InitramfsToolsStandIn, *KERNELS)
     kernel.tree.write("/proc/sys/kernel/osrelease", f"{KERNELS[1]}\n")
     kernel.tree.write(
         f"/lib/modules/{KERNELS[1]}/modules.alias",
         f"alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\nalias vfio_pci:v00008086d000010CAsv*sd*bc*sc*i* {VARIANT}\n",
     )
-    return kernel.add_initramfs_tools(*KERNELS)
+    return kernel
 
 
 def rules(kernel: FakeKernel) -> dict[str, str]:
@@ -385,7 +393,8 @@ def test_released_by_hand_meanwhile(kernel: FakeKernel) -> None:
     done = quadruple(kernel, VF0, state="released")
 
     assert kernel.writes == []
-    assert done["actions"][0]["description"] == f"forget what {VF0} had: it has igbvf, and not through this collection"
+    descriptions = [action["description"] for action in done["actions"]]
+    assert f"forget what {VF0} had: it has igbvf, and not through this collection" in descriptions
     assert not kernel.exists(RULES_PATH)
     assert not kernel.exists(STATE_PATH)
 
@@ -679,7 +688,7 @@ def test_ibm_z(tmp_path: Path) -> None:
     tree.write("/usr/bin/dracut", "").path("/usr/bin/dracut").chmod(0o755)
     kernel.writes.clear()
     error = refused(kernel, "1234:00:00.0")
-    assert error.code == "persistence_unsupported"
+    assert error.code == "initramfs_not_found"
     assert "dracut" in str(error)
     assert "persistent to false" in str(error)
 
@@ -742,6 +751,17 @@ def test_a_device_in_use_is_not_released(kernel: FakeKernel) -> None:
     assert "domain web (process 4711)" in str(error)
 
 
+def test_a_domain_that_is_defined_with_a_released_device(kernel: FakeKernel) -> None:
+    run(kernel, VF0)
+    source = "<source><address domain='0' bus='1' slot='0x10' function='0'/></source>"
+    kernel.tree.write(
+        "/etc/libvirt/qemu/web.xml",
+        f"<domain><name>web</name><devices><hostdev type='pci'>{source}</hostdev></devices></domain>",
+    )
+    warnings = quadruple(kernel, VF0, state="released")["warnings"]
+    assert [text.startswith(f"The domain web is defined with {VF0} and managed='no'") for text in warnings] == [True]
+
+
 def test_without_an_iommu(kernel: FakeKernel) -> None:
     for address in kernel.list_dir("/sys/bus/pci/devices"):
         kernel.tree.path(f"/sys/bus/pci/devices/{address}/iommu_group").unlink(missing_ok=True)
@@ -768,15 +788,16 @@ def test_a_loaded_module_without_such_a_driver(kernel: FakeKernel) -> None:
 
 def test_a_module_that_others_use_by_now_stays(kernel: FakeKernel) -> None:
     """While the images are built, somebody else binds a device to the driver that was loaded."""
-    other, build_images = TWINS[0], kernel._build_initramfs
+    other = TWINS[0]
 
-    def meanwhile() -> None:
-        build_images()
-        if driver(kernel, other) == "e1000e":
-            kernel.tree.bind(other, "vfio-pci")
-            kernel.failing_commands.add("lsinitramfs")
+    class Meanwhile(InitramfsToolsStandIn):
+        def run(self, argv: Sequence[str]) -> Completed | None:
+            if argv[0] == "update-initramfs" and driver(kernel, other) == "e1000e":
+                kernel.tree.bind(other, "vfio-pci")
+                return Completed(tuple(argv), 1, "", "no space left")
+            return super().run(argv)
 
-    kernel._build_initramfs = meanwhile  # type: ignore[method-assign]
+    kernel.install(Meanwhile, *KERNELS)
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0)
     assert [(driver(kernel, address)) for address in (VF0, other)] == ["igbvf", "vfio-pci"]
@@ -817,7 +838,7 @@ def test_bad_selectors_and_options_are_reported_together(kernel: FakeKernel) -> 
 
 def test_another_initramfs_tool(kernel: FakeKernel) -> None:
     kernel.tree.path("/usr/share/initramfs-tools/hook-functions").unlink()
-    kernel.tree.write("/usr/bin/dracut", "").path("/usr/bin/dracut").chmod(0o755)
+    kernel.tree.write("/usr/bin/booster", "").path("/usr/bin/booster").chmod(0o755)
     error = refused(kernel, VF0)
     assert error.code == "persistence_unsupported"
     assert "persistent" in str(error)
@@ -858,7 +879,8 @@ def test_images_of_a_killed_run_are_built(kernel: FakeKernel) -> None:
 
 def test_an_image_that_lacks_the_rules_is_an_error(kernel: FakeKernel) -> None:
     before = tree_hash(kernel.root, OWN)
-    kernel._build_initramfs = lambda: None  # type: ignore[method-assign]
+    assert kernel.initramfs is not None
+    kernel.initramfs.ignores_settings = True
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0)
     assert caught.value.code == "initramfs_incomplete"
@@ -866,20 +888,13 @@ def test_an_image_that_lacks_the_rules_is_an_error(kernel: FakeKernel) -> None:
 
 
 def test_an_image_that_lacks_the_module_is_an_error(kernel: FakeKernel) -> None:
-    kernel.tree.write("/lib/modules/6.1.0-20-amd64/modules.builtin", "")
     before = tree_hash(kernel.root, OWN)
-    build_images = kernel._build_initramfs
-
-    def without_modules() -> None:
-        build_images()
-        for version in KERNELS:
-            image = kernel.tree.path(f"/boot/initrd.img-{version}")
-            image.write_text("".join(line for line in image.read_text().splitlines(True) if ".ko" not in line))
-
-    kernel._build_initramfs = without_modules  # type: ignore[method-assign]
+    assert kernel.initramfs is not None
+    kernel.initramfs.lacks_modules = True
     with pytest.raises(PassthroughError) as caught:
         run(kernel, VF0)
-    assert "lacks the module vfio-pci" in str(caught.value)
+    assert [problem.code for problem in caught.value.problems] == ["initramfs_incomplete"] * len(KERNELS)
+    assert "it lacks the module vfio-pci" in str(caught.value)
     assert tree_hash(kernel.root, OWN) == before
 
 
@@ -937,6 +952,26 @@ def test_a_device_that_hangs(kernel: FakeKernel) -> None:
     assert sum(VF1 in path or VF1 in value for path, value in kernel.writes) == 2
     assert VF1 in kernel.read_text(STATE_PATH)
     assert f"{VF0} " not in kernel.read_text(STATE_PATH)
+
+
+def test_a_device_whose_driver_has_not_let_go_since_an_earlier_run(kernel: FakeKernel) -> None:
+    """It shows no driver, and the kernel does nothing when it is asked to bind it: a process that waits tells why."""
+    kernel.tree.bind(VF1, None)
+    kernel.faults.inject(VF1, "drivers_probe", Fault.IGNORE, times=None)
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    assert caught.value.code == "driver_not_bound"
+
+    kernel.tree.write("/proc/4711/status", "Name:\tpython3\nState:\tD (disk sleep)\n").write("/proc/4711/fd/1", "")
+    kernel.tree.path("/proc/4711/fd/7").symlink_to("/sys/bus/pci/drivers/igbvf/unbind")
+    with pytest.raises(PassthroughError) as caught:
+        run(kernel, VF0, VF1)
+    result = caught.value.as_result()
+    assert result["code"] == "device_hangs"
+    assert result["reboot_required"] is True
+    assert "process 4711 still writes to /sys/bus/pci/drivers/igbvf/unbind" in result["msg"]
+    assert driver(kernel, VF0) == "igbvf"
+    assert {problem["target"] for problem in result["not_undone"]} == {VF1}
 
 
 def test_a_device_that_vanishes(kernel: FakeKernel) -> None:

@@ -174,27 +174,28 @@ def killed_at(kernel: FakeKernel, moment: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("persistent", [False, True], ids=["now", "at every boot"])
 @pytest.mark.parametrize("state", ["bound", "released"])
 @pytest.mark.parametrize("following", ["bound", "released"])
-def test_killed_at_any_moment(tmp_path: Path, state: str, following: str) -> None:
+def test_killed_at_any_moment(tmp_path: Path, state: str, following: str, persistent: bool) -> None:
     """The next run, whichever, comes to its end as if nothing had been, and release leaves no trace."""
     devices = [VF0, TWINS[0]]
     for moment in itertools.count(1):
         kernel = hypervisor(tmp_path / str(moment))
         pristine = tree_listing(kernel.root, OWN)
         if state == "released":
-            run(kernel, devices, "bound", persistent=False)
+            run(kernel, devices, "bound", persistent=persistent)
         try:
             with killed_at(kernel, moment):
-                run(kernel, devices, state, persistent=False)
+                run(kernel, devices, state, persistent=persistent)
             break
         except Killed:
             pass
-        run(kernel, devices, following, persistent=False)
+        run(kernel, devices, following, persistent=persistent)
         expected = ["vfio-pci"] * 2 if following == "bound" else ["igbvf", "e1000e"]
         assert drivers(kernel, devices) == expected, moment
-        assert not run(kernel, devices, following, persistent=False)["changed"], moment
-        run(kernel, devices, "released", persistent=False)
+        assert not run(kernel, devices, following, persistent=persistent)["changed"], moment
+        run(kernel, devices, "released", persistent=persistent)
         assert kernel.attribute(STATE_PATH) is None, moment
         if "vfio-pci" in kernel.loaded:
             kernel.run(["modprobe", "-r", "vfio-pci"])

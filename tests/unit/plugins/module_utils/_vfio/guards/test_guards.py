@@ -370,12 +370,14 @@ def test_default_route(machine: Machine, family: str) -> None:
     assert "default route" in machine.only(NIC2, "management_network")
 
 
-def test_bond_over_two_cards(machine: Machine) -> None:
-    machine.interface("bond0", "eth0", "eth1", master=True)
+@pytest.mark.parametrize("master", ["bond0", "team0", "vrf-management"])
+def test_what_has_two_cards_as_its_ports(machine: Machine, master: str) -> None:
+    """To the kernel a bond, a team and a VRF are alike: netdev_master_upper_dev_link()."""
+    machine.interface(master, "eth0", "eth1", master=True)
     assert machine.findings(NIC) == []
-    machine.address("bond0", "192.0.2.1")
+    machine.address(master, "192.0.2.1")
     for address in (NIC, NIC2):
-        assert "192.0.2.1 (through bond0)" in machine.only(address, "management_network")
+        assert f"192.0.2.1 (through {master})" in machine.only(address, "management_network")
 
 
 def test_vlan_on_a_bridge_on_a_bond(machine: Machine) -> None:
@@ -385,7 +387,9 @@ def test_vlan_on_a_bridge_on_a_bond(machine: Machine) -> None:
     machine.address("br0.7", "192.0.2.1")
     machine.routes["-4"] = [{"dst": "default", "dev": "br0.7"}]
     message = machine.only(NIC2, "management_network")
-    assert "default route (through br0.7); the host's address 192.0.2.1 (through br0.7)" in message
+    assert (
+        "default route (through br0.7 on br0 on bond0); the host's address 192.0.2.1 (through br0.7 on br0 on bond0)"
+    ) in message
 
 
 def test_bridge_on_a_vlan(machine: Machine) -> None:
@@ -393,7 +397,7 @@ def test_bridge_on_a_vlan(machine: Machine) -> None:
     machine.interface("br5", "eth0.5", master=True)
     machine.interface("macvlan0", "eth1")
     machine.address("br5", "192.0.2.1")
-    assert "(through br5)" in machine.only(NIC, "management_network")
+    assert "(through br5 on eth0.5)" in machine.only(NIC, "management_network")
     assert machine.findings(NIC2) == []
     machine.address("macvlan0", "192.0.2.2")
     assert "(through macvlan0)" in machine.only(NIC2, "management_network")
@@ -489,6 +493,76 @@ def test_unreadable_process_evidence(machine: Machine) -> None:
     assert machine.unknown(NIC) == ["in_use_by_domain"]
 
 
+# -- in_domain_definition ----------------------------------------------------------------------------------
+
+DEFINITION = """\
+<!--
+WARNING: THIS IS AN AUTO-GENERATED FILE. CHANGES TO IT ARE LIKELY TO BE
+OVERWRITTEN AND LOST. Changes to this xml configuration should be made using:
+  virsh edit web
+or other application using the libvirt API.
+-->
+
+<domain type='kvm'>
+  <name>web</name>
+  <uuid>b0a1f2b8-3a53-4a8e-93a5-1d1f0a3b5c11</uuid>
+  <devices>
+    <hostdev mode='subsystem' type='pci' managed='{managed}'>
+      <driver name='vfio'/>
+      <source>
+        <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>
+      </source>
+      <address type='pci' domain='0x0000' bus='0x03' slot='0x00' function='0x0'/>
+    </hostdev>
+    <hostdev mode='subsystem' type='usb' managed='yes'>
+      <source>
+        <address bus='1' device='0'/>
+      </source>
+    </hostdev>
+    <interface type='hostdev' managed='no'>
+      <mac address='52:54:00:6d:90:02'/>
+      <source>
+        <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x1'/>
+      </source>
+    </interface>
+  </devices>
+</domain>
+"""
+
+
+def test_a_domain_that_expects_a_device_to_be_bound(machine: Machine) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", DEFINITION.format(managed="no"))
+    for address in (NIC, NIC2):
+        machine.tree.bind(address, "vfio-pci")
+        assert f"domain web is defined with {address} and managed='no'" in machine.only(
+            address, "in_domain_definition", Change.RELEASE
+        )
+        assert not machine.findings(address, Change.RELEASE)[0].refuses
+        assert machine.findings(address, Change.ASSIGN) == []
+    assert machine.findings(DISK2, Change.RELEASE) == []  # where the guest sees it is another address
+
+
+def test_a_domain_that_takes_the_device_by_itself(machine: Machine) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", DEFINITION.format(managed="yes"))
+    assert machine.findings(NIC, Change.RELEASE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        DEFINITION.format(managed="no")[:-20],
+        DEFINITION.format(managed="no").replace("domain type", "network type").replace("</domain", "</network"),
+        DEFINITION.format(managed="no").replace("slot='0x00'", "slot='0x99'"),
+        DEFINITION.format(managed="no").replace("type='pci'", "type='mdev'").replace("'hostdev'", "'bridge'"),
+    ],
+)
+def test_files_that_define_no_device(machine: Machine, text: str) -> None:
+    machine.tree.write("/etc/libvirt/qemu/web.xml", text)
+    machine.tree.write("/etc/libvirt/qemu/web.xml~", DEFINITION.format(managed="no"))
+    assert machine.findings(NIC, Change.RELEASE) == []
+
+
 def namespace(machine: Machine, process: str, kind: str, number: int) -> None:
     path = machine.tree.path(f"/proc/{process}/ns/{kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -578,6 +652,34 @@ def test_unreadable_framebuffer_evidence(machine: Machine) -> None:
     machine.tree.add_device("0000:05:00.0", pci_class=0x030000, group=30, boot_vga=False)
     assert machine.unknown("0000:05:00.0") == ["console_display"]
     assert machine.findings(NIC) == []  # draws nothing, so nothing has to be known
+
+
+@pytest.fixture
+def cards(machine: Machine) -> Machine:
+    """Two graphics cards with the nodes of their drivers, and a card's connector."""
+    for number, address in enumerate(("0000:05:00.0", "0000:06:00.0")):
+        machine.tree.add_device(address, pci_class=0x030000, driver="amdgpu", group=30 + number, boot_vga=False)
+        for name in (f"card{number}", f"card{number}/card{number}-DP-1", f"renderD{128 + number}"):
+            node = f"{machine.tree.device_path(address)}/drm/{name}"
+            machine.tree.write(f"{node}/uevent", "")
+            machine.tree.link(f"/sys/class/drm/{name.rpartition('/')[2]}", node)
+    return machine
+
+
+@pytest.mark.parametrize("node", ["card1", "renderD129"])
+def test_display_in_use(cards: Machine, node: str) -> None:
+    cards.open_file(900, f"/dev/dri/{node}")
+    cards.open_file(900, f"/dev/dri/{node}", descriptor=31)
+    message = cards.only("0000:06:00.0", "display_in_use")
+    assert message.endswith(f"0000:06:00.0: /dev/dri/{node} by process 900 (qemu-system-x86).")
+    assert cards.findings("0000:05:00.0") == []
+    assert cards.findings("0000:06:00.0", Change.ASSIGN) == []  # whoever had it open, it is gone
+
+
+def test_a_card_of_which_nobody_knows_who_has_it_open(cards: Machine) -> None:
+    cards.tree.path("/proc/1/fd/0").unlink()
+    assert cards.unknown("0000:06:00.0") == ["display_in_use"]
+    assert cards.findings(NIC) == []  # no graphics card
 
 
 def test_has_vfs(machine: Machine) -> None:

@@ -24,8 +24,9 @@ IDS = st.integers(0, 0xFFFF)
 ADDRESSES = st.builds(
     PciAddress, st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
 )
+NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 DEVICES = st.builds(
-    PersistentDevice, ADDRESSES, IDS, IDS, IDS, IDS, st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
+    PersistentDevice, ADDRESSES, IDS, IDS, IDS, IDS, NAMES, st.lists(NAMES, max_size=3, unique=True).map(tuple)
 )
 VF = PersistentDevice(PciAddress.parse("0000:01:10.0"), 0x8086, 0x10CA, 0x8086, 0xA03C, "vfio-pci")
 

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each module that changes a host, on a booted one: check, run, check, run, and back again."""
+"""Hostdevs in the definition of a real domain: check, run, check, run, and back again."""
 
 from __future__ import annotations
 
@@ -11,30 +11,6 @@ from tests import lab
 from .controller import Controller, quadruple
 
 pytestmark = pytest.mark.lab("intel")
-
-
-def test_vfio_devices_until_after_a_reboot_and_back(iommu_host: lab.Machine) -> None:
-    ansible = Controller(iommu_host)
-    addresses = ["0000:01:10.0", "0000:02:00.0", "0000:02:00.1", "0000:02:00.2", "0000:02:00.3", "0000:00:1a.7"]
-    request = {"devices": [{"address": address} for address in addresses], "group": "include"}
-    before = iommu_host.drivers()
-
-    quadruple(ansible, "vfio_devices", request)
-    bound = iommu_host.drivers()
-    assert {bound[address] for address in addresses} == {"vfio-pci"}
-
-    iommu_host.reboot()
-    after_reboot = iommu_host.drivers()
-    assert {after_reboot[address] for address in addresses} == {"vfio-pci"}
-    again = ansible.module("vfio_devices", request)
-    assert again.status == "ok", again.result
-    assert not again.changed
-
-    released = quadruple(ansible, "vfio_devices", {**request, "state": "released"})
-    assert released["changed"]
-    assert iommu_host.drivers() == before
-    leftovers = iommu_host.ssh("sudo find /etc /var/lib /run -xdev -name '*kvm-passthrough*' ! -name '*.lock'").stdout
-    assert leftovers == ""
 
 
 def test_domain_hostdevs(iommu_host: lab.Machine) -> None:

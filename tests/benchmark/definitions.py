@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A device into a definition and out again: ``domain_hostdevs`` beside ``virt-xml``, with one libvirt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
+from ansible_collections.kvm.passthrough.tests.unit.support.machine import VF0, hypervisor
+from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
+
+from . import __name__ as package
+from .measure import Command, CommandFailed, ratio
+
+RUNS = 5
+DOMAIN = "web01"
+
+NOTES = """\
+Each figure is the median of {runs} runs of a whole process, the ratio the median of the ratios of neighbouring runs.
+virt-xml:         virt-xml --connect URI {domain} --add-device (--remove-device) --hostdev …
+domain_hostdevs:  what the module does between its options and its result, in a python3 with its byte code in the
+                  cache: it checks the definition and the host, defines with VALIDATE, and compares afterwards."""
+
+
+class Unmeasurable(Exception):
+    """Why this cannot be measured on this machine."""
+
+
+@contextmanager
+def host_and_libvirt() -> Iterator[tuple[Path, PrivateLibvirt]]:
+    """A hypervisor made of files, and a libvirtd that sees its devices and has a domain."""
+    if shutil.which("virt-xml") is None:
+        raise Unmeasurable("virt-xml is not installed")
+    try:
+        with tempfile.TemporaryDirectory(prefix="host-") as folder:
+            os.chmod(folder, 0o755)
+            tree = hypervisor(Path(folder)).tree
+            with private_libvirt(tree) as libvirt:
+                libvirt.define_domain("", DOMAIN)
+                yield tree.root, libvirt
+                libvirt.clean()
+    except pytest.skip.Exception as skipped:
+        raise Unmeasurable(str(skipped)) from None
+
+
+def compare() -> list[str]:
+    """Measure, print a table, and return what is not as it has to be.
+
+    :raises Unmeasurable: where virt-xml or libvirtd is missing
+    """
+    with host_and_libvirt() as (root, libvirt), tempfile.TemporaryDirectory(prefix="byte-code-") as cache:
+        ours, theirs = _ours(root, libvirt.uri, Path(cache)), _theirs(libvirt.uri)
+        seconds: dict[str, list[float]] = {f"{name} {step}": [] for name in ("ours", "theirs") for step in ours}
+        for number in range(RUNS + 1):
+            for name, commands in (("ours", ours), ("theirs", theirs)):
+                for step, command in commands.items():
+                    elapsed, _printed = command.run()
+                    if number:
+                        seconds[f"{name} {step}"].append(elapsed)
+        again = _a_second_time(ours["add"], theirs["add"])
+
+    print(f"\n{'':>8} {'virt-xml':>10} {'domain_hostdevs':>16} {'ratio':>7}")
+    for step in ours:
+        mine, other = seconds[f"ours {step}"], seconds[f"theirs {step}"]
+        times = [f"{median(values) * 1000:.0f} ms" for values in (other, mine)]
+        print(f"{step:>8} {times[0]:>10} {times[1]:>16} {ratio(mine, other):>7.2f}")
+    print(f"\nThe same once more: domain_hostdevs: {again[0]}; virt-xml: {again[1]}\n")
+    print(NOTES.format(runs=RUNS, domain=DOMAIN))
+    return [] if again[0] == "nothing to change" else [f"domain_hostdevs a second time: {again[0]}"]
+
+
+def _ours(root: Path, uri: str, cache: Path) -> dict[str, Command]:
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    argv = [sys.executable, "-m", f"{package}.change", str(root), uri, DOMAIN, VF0]
+    return {step: Command([*argv, state], environment) for step, state in (("add", "present"), ("remove", "absent"))}
+
+
+def _theirs(uri: str) -> dict[str, Command]:
+    # Its option for a device by address looks for a node device, which a libvirtd without udev has none of.
+    settings = {"@managed": "yes"}
+    for name in ("domain", "bus", "slot", "function"):
+        settings[f"source/address/@{name}"] = f"0x{getattr(PciAddress.parse(VF0), name):x}"
+    words = ["type=pci"]
+    for number, (place, value) in enumerate(settings.items(), 1):
+        words += [f"xpath{number}.set=./{place}", f"xpath{number}.value={value}"]
+    argv = ["virt-xml", "--connect", uri, DOMAIN, "--define"]
+    return {
+        "add": Command([*argv, "--add-device", "--hostdev", ",".join(words)]),
+        "remove": Command([*argv, "--remove-device", "--hostdev", "1"]),
+    }
+
+
+def _a_second_time(ours: Command, theirs: Command) -> tuple[str, str]:
+    """What both say when the device is in the definition already."""
+    ours.run()
+    _seconds, printed = ours.run()
+    try:
+        theirs.run()
+        said = "ended well"
+    except CommandFailed as error:
+        said = str(error).split(": ", 1)[1].splitlines()[0]
+    return printed.strip(), said
