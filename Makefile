@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
+.PHONY: help demo test unit fleet lint sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
 .PHONY: ruff mypy reuse ansible-lint changelog docs-lint
 
 MACHINE ?=
@@ -16,8 +16,9 @@ RUN := tools/dev run
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
-	@echo 'make test        everything below: unit, lint, sanity, benchmark, molecule, lab'
+	@echo 'make test        everything below: unit, fleet, lint, sanity, benchmark, browser, molecule, lab'
 	@echo 'make unit        unit tests'
+	@echo 'make fleet       the playbooks on a fleet of hosts that are directory trees'
 	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
@@ -35,12 +36,15 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit lint sanity benchmark browser molecule lab
+test: unit fleet lint sanity benchmark browser molecule lab
 	@echo
-	@echo '=== all passed: unit, lint, sanity, benchmark, browser, molecule, lab'
+	@echo '=== all passed: unit, fleet, lint, sanity, benchmark, browser, molecule, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
+
+fleet:
+	@$(RUN) --title 'fleet' pytest -n auto tests/fleet $(ARGS)
 
 lint: ruff mypy reuse ansible-lint changelog docs-lint
 

@@ -104,7 +104,9 @@ def inject_hostdevs(xml: str, hostdevs: Sequence[Mapping[str, Any]], libvirt_ver
     if not isinstance(xml, str):
         raise _error(f"the XML of a domain has to be text, but this is a {type(xml).__name__}.")
     # The same options as those of the module, with the same types and defaults.
-    checked = ArgumentSpecValidator({"hostdevs": argument_spec()["hostdevs"]}).validate({"hostdevs": hostdevs})
+    checked = ArgumentSpecValidator({"hostdevs": {**argument_spec()["hostdevs"], "required": True}}).validate(
+        {"hostdevs": hostdevs}
+    )
     if checked.error_messages:
         unknown = "there is no option " if checked.unsupported_parameters else ""
         raise _error(f"{unknown}{'; '.join(message.rstrip('.') for message in checked.error_messages)}.")

@@ -47,7 +47,7 @@ options:
   domain:
     description:
       - The name or the UUID of the domain. It has to be persistent, unless O(scope=live).
-      - Exactly one of O(domain) and O(path) has to be given.
+      - Exactly one of O(domain) and O(path) has to be given, unless O(revert=true).
     type: str
   path:
     description:
@@ -96,10 +96,9 @@ options:
     default: 60
   hostdevs:
     description:
-      - The devices, and how the guest gets them.
+      - The devices, and how the guest gets them. Required unless O(revert=true).
     type: list
     elements: dict
-    required: true
     suboptions:
       device:
         description:
@@ -235,6 +234,16 @@ options:
               - The name of the port profile in the switch.
             type: str
             required: true
+  revert:
+    description:
+      - >-
+        Take back what this module did to definitions of libvirt's domains on the host, all of its runs. Each domain
+        gets the hostdevs it had before the first of them, and PCI controllers that libvirt added for them go, where
+        nothing else is on them. What somebody else changed since is left alone, with a warning, and is in RV(kept).
+      - A domain that runs is not touched itself. Definitions in files are not remembered, so they are not taken back.
+      - O(domain), O(path) and O(hostdevs) must be left out. O(uri) does not matter; all libvirts are meant.
+    type: bool
+    default: false
 seealso:
   - module: kvm.passthrough.pci_device_info
   - module: kvm.passthrough.vfio_devices
@@ -300,6 +309,11 @@ EXAMPLES = r"""
     path: /srv/domains/web02.xml
     hostdevs:
       - device: "0000:01:10.2"
+  become: true
+
+- name: Take back everything that this module has changed on the host
+  kvm.passthrough.domain_hostdevs:
+    revert: true
   become: true
 
 - name: Take every PCI device from a domain
@@ -464,6 +478,27 @@ actions:
             <address domain="0x0000" bus="0x01" slot="0x10" function="0x0"/>
           </source>
         </hostdev>
+kept:
+  description: With O(revert=true), what was not taken back because somebody else changed it since.
+  returned: success, with O(revert=true)
+  type: list
+  elements: dict
+  contains:
+    target:
+      description: What it is.
+      returned: success
+      type: str
+      sample: The hostdev 0000:01:10.0 of the domain web01
+    left:
+      description: The XML that this module had left there, or null for none.
+      returned: success
+      type: str
+      sample: null
+    found:
+      description: The XML that is there now, or null for none.
+      returned: success
+      type: str
+      sample: <hostdev mode="subsystem" type="pci" managed="no"/>
 restart_required:
   description:
     - Whether the domain runs with other PCI hostdevs than are asked for, until it is shut down and started again.
@@ -474,18 +509,30 @@ restart_required:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import require_python, run_procedure
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import (
+    prefer_python,
+    require_python,
+    run_procedure,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import PACKAGES, PYTHON_MODULES
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import (
+    REQUIRED_IF,
+    argument_spec,
+    build,
+)
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_domains
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(),
         mutually_exclusive=[("domain", "path")],
-        required_one_of=[("domain", "path")],
+        required_if=REQUIRED_IF,
         supports_check_mode=True,
     )
+    if module.params["revert"]:
+        missing = prefer_python(PYTHON_MODULES)
+        run_procedure(module, lambda host: build_domains(host, module.params, missing), name="domain_hostdevs")
     require_python(module, PYTHON_MODULES if module.params["path"] is None else "lxml.etree", PACKAGES)
     run_procedure(module, lambda host: build(host, module.params), name="domain_hostdevs")
 

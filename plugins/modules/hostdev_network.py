@@ -46,9 +46,8 @@ attributes:
 options:
   name:
     description:
-      - The name of the network.
+      - The name of the network. Required unless O(revert=true).
     type: str
-    required: true
   uri:
     description:
       - How to reach libvirt's QEMU driver on this host. Other hosts cannot be named; their devices are not seen here.
@@ -163,6 +162,16 @@ options:
             description:
               - The name of the port profile.
             type: str
+  revert:
+    description:
+      - >-
+        Take back what this module did on the host, all of its runs. Networks that are there because of it are removed,
+        and others get the definition, the autostart and the activity they had before the first of them. What somebody
+        else changed since is left alone, with a warning, and is in RV(kept).
+      - It is an error while guests use a network that would have to be stopped.
+      - Other options must be left out. O(uri) does not matter; all libvirts are meant.
+    type: bool
+    default: false
 seealso:
   - module: kvm.passthrough.domain_hostdevs
   - module: kvm.passthrough.pci_device_info
@@ -196,6 +205,11 @@ EXAMPLES = r"""
         vlan: 43
   become: true
 
+- name: Take back everything that this module has changed on the host
+  kvm.passthrough.hostdev_network:
+    revert: true
+  become: true
+
 - name: Remove the pool
   kvm.passthrough.hostdev_network:
     name: vf-pool
@@ -205,7 +219,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 network:
-  description: The network, as it then is. It is null with O(state=absent).
+  description: The network, as it then is. It is null with O(state=absent) and with O(revert=true).
   returned: success
   type: dict
   contains:
@@ -315,6 +329,27 @@ referenced_by:
   type: list
   elements: str
   sample: [web01, web02]
+kept:
+  description: With O(revert=true), what was not taken back because somebody else changed it since.
+  returned: success, with O(revert=true)
+  type: list
+  elements: dict
+  contains:
+    target:
+      description: What it is.
+      returned: success
+      type: str
+      sample: The network vf-pool
+    left:
+      description: The XML that this module had left there, or null for none.
+      returned: success
+      type: str
+      sample: null
+    found:
+      description: The XML that is there now, or null for none.
+      returned: success
+      type: str
+      sample: <network/>
 restart_required:
   description:
     - >-
@@ -359,13 +394,25 @@ actions:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import require_python, run_procedure
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import (
+    prefer_python,
+    require_python,
+    run_procedure,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import PACKAGES, PYTHON_MODULES
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_network import argument_spec, build
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_network import (
+    REQUIRED_IF,
+    argument_spec,
+    build,
+)
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_networks
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=argument_spec(), required_if=REQUIRED_IF, supports_check_mode=True)
+    if module.params["revert"]:
+        missing = prefer_python(PYTHON_MODULES)
+        run_procedure(module, lambda host: build_networks(host, module.params, missing), name="hostdev_network")
     require_python(module, PYTHON_MODULES, PACKAGES)
     run_procedure(module, lambda host: build(host, module.params), name="hostdev_network")
 

@@ -164,7 +164,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 bootloader:
-  description: The boot loader of the host, and what proves it.
+  description:
+    - The boot loader of the host, and what proves it.
+    - With O(revert=true), it is null, as are RV(configured) and RV(entries), where nothing was ever done and the boot
+      loader is not handled.
   returned: success
   type: dict
   contains:

@@ -46,9 +46,9 @@ options:
   pfs:
     description:
       - The physical functions, and what each is to have. Others are left alone.
+      - Required unless O(revert=true).
     type: list
     elements: dict
-    required: true
     suboptions:
       pf:
         description:
@@ -168,6 +168,15 @@ options:
         with RV(ignore:reboot_required=true) and leaves that PF as it is.
     type: int
     default: 120
+  revert:
+    description:
+      - >-
+        Take back what this module did on the host, all of its runs. Each PF gets the number of VFs it had before the
+        first of them, and its VFs the settings they had, and nothing of it is left for the next boot. What somebody
+        else changed since is left alone, with a warning, and is in RV(kept).
+      - O(pfs) must be left out.
+    type: bool
+    default: false
 seealso:
   - module: kvm.passthrough.pci_device_info
   - module: kvm.passthrough.vfio_devices
@@ -198,6 +207,11 @@ EXAMPLES = r"""
       - pf: {vendor_id: "15b3", device_id: "1017", count: all}
         count: 8
         drivers_autoprobe: true
+  become: true
+
+- name: Take back everything that this module has changed on the host
+  kvm.passthrough.sriov_vfs:
+    revert: true
   become: true
 
 - name: Two virtual NVMe controllers with a queue and an interrupt for each of two processors
@@ -288,6 +302,24 @@ pfs:
       description: Whether all this is made at every boot.
       type: bool
       sample: true
+kept:
+  description: With O(revert=true), what was not taken back because somebody else changed it since.
+  returned: success, with O(revert=true)
+  type: list
+  elements: dict
+  contains:
+    target:
+      description: What it is.
+      type: str
+      sample: number of virtual functions of 0000:01:00.0
+    left:
+      description: What this module had left there.
+      type: raw
+      sample: {count: 4, drivers_autoprobe: false}
+    found:
+      description: What is there now.
+      type: raw
+      sample: {count: 2, drivers_autoprobe: false}
 actions:
   description: The steps of the run in their order, the same in check mode.
   returned: success
@@ -370,8 +402,9 @@ not_undone:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._core.module import run_procedure
+from ..module_utils._sriov.revert import build_any
 from ..module_utils._sriov.settings import LINK_STATES, VLAN_PROTOCOLS
-from ..module_utils._sriov.virtual_functions import FORCIBLE_CODES, build
+from ..module_utils._sriov.virtual_functions import FORCIBLE_CODES
 
 
 def main() -> None:
@@ -398,14 +431,16 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "pfs": {"type": "list", "elements": "dict", "required": True, "options": pf},
+            "pfs": {"type": "list", "elements": "dict", "options": pf},
             "persistent": {"type": "bool", "default": True},
             "force": {"type": "list", "elements": "str", "choices": list(FORCIBLE_CODES), "default": []},
             "timeout": {"type": "int", "default": 120},
+            "revert": {"type": "bool", "default": False},
         },
+        required_if=[("revert", False, ("pfs",))],
         supports_check_mode=True,
     )
-    run_procedure(module, lambda host: build(host, module.params), name="sriov_vfs")
+    run_procedure(module, lambda host: build_any(host, module.params), name="sriov_vfs")
 
 
 if __name__ == "__main__":

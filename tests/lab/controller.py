@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ansible as an operator runs it, against a machine of the lab, with results a test can look at."""
+"""Ansible as an operator runs it, against a machine of the lab or others, with results a test can look at."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tests import lab
 from tests.lab.run import LabError
 
 HERE = Path(__file__).resolve().parent
@@ -81,12 +80,20 @@ def execute_quietly(argv: Sequence[str], environment: Mapping[str, str], limit: 
     return done.returncode, done.stdout
 
 
+class Reachable(Protocol):
+    """What Ansible can be run against: a machine of the lab, say."""
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory that says how it is reached."""
+
+
 class Controller:
-    """Runs ``ansible`` and ``ansible-playbook`` against a machine of the lab, with the collection where make put it."""
+    """Runs ``ansible`` and ``ansible-playbook`` against a machine, with the collection where make put it."""
 
     def __init__(
         self,
-        machine: lab.Machine,
+        machine: Reachable,
         *,
         inventories: Sequence[Path] = (),
         config: Path = HERE / "ansible.cfg",

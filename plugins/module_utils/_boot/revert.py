@@ -16,7 +16,7 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .._core.plan import Plan
 from .._core.state import Record, StateStore
-from .cmdline import Request, Restoration
+from .cmdline import RUNNING_PATH, Request, Restoration
 from .detect import AUTO, detect
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Detection, Observed
 from .parameters import KernelParameters, Observation, build
@@ -78,6 +78,27 @@ class RevertParameters(KernelParameters):
         }
 
 
+class NothingToRevert:
+    """A host on which nothing was ever done, and whose boot loader is not handled; a
+    :class:`~.._core.runner.Procedure`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def observe(self) -> str:
+        """The running kernel's command line."""
+        return self._host.attribute(RUNNING_PATH) or ""
+
+    def plan(self, observed: str) -> Plan:
+        """Nothing."""
+        return Plan()
+
+    def report(self, observed: str, plan: Plan) -> dict[str, Any]:
+        """The result fields of kernel_parameters, as far as there is something to say."""
+        unknown = dict.fromkeys(("bootloader", "configured", "entries"))
+        return {**unknown, "running": observed, "reboot_required": False, "kept": [], "diverged": []}
+
+
 def build_any(
     host: Host,
     present: Sequence[str] = (),
@@ -85,7 +106,7 @@ def build_any(
     bootloader: str = AUTO,
     kernels: str = ALL_KERNELS,
     revert: bool = False,
-) -> KernelParameters:
+) -> KernelParameters | NothingToRevert:
     """Make the procedure that the options of the module kernel_parameters ask for.
 
     :raises PassthroughError: ``revert_excludes_parameters``, or as :func:`~.parameters.build`
@@ -101,7 +122,13 @@ def build_any(
             field="revert",
             value=True,
         )
-    return build_revert(host, bootloader) or RevertParameters(host, (), detect(host, bootloader))
+    found = build_revert(host, bootloader)
+    if found is not None:
+        return found
+    try:
+        return RevertParameters(host, (), detect(host, bootloader))
+    except PassthroughError:  # one that is not handled, so that nothing can have been done there
+        return NothingToRevert(host)
 
 
 def build_revert(host: Host, bootloader: str = AUTO) -> RevertParameters | None:

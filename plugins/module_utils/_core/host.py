@@ -477,8 +477,16 @@ def _open_descriptors() -> list[int]:
     """The descriptors of this process."""
     try:
         return [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
+    except OSError:  # no /proc: all that there may be, so that others than those of now are among them
         return list(range(256))
+
+
+def _close_all(descriptors: Iterable[int], but: int) -> None:
+    """Close what a forked child has no business with."""
+    for descriptor in descriptors:
+        if descriptor != but:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int]) -> NoReturn:
@@ -490,9 +498,7 @@ def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int])
     try:
         code = errno.EIO
         try:
-            for descriptor in foreign:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+            _close_all(foreign, answer)
             descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
             if os.write(descriptor, data) == len(data):
                 os.close(descriptor)
@@ -508,9 +514,7 @@ def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int])
 def _read_and_exit(host: Host, paths: Iterable[str], answer: int, foreign: Iterable[int]) -> NoReturn:
     """In a forked child: send each attribute as one line of JSON to ``answer``, an error as a list, and end."""
     try:
-        for descriptor in foreign:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        _close_all(foreign, answer)
         for path in paths:
             value: str | list[str] | None
             try:

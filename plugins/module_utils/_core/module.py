@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from typing import Any, Callable, NoReturn
 
@@ -14,9 +13,8 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from .errors import PassthroughError
 from .host import Host
+from .python import SYSTEM_INTERPRETERS, missing_modules
 from .runner import Procedure, execute
-
-SYSTEM_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python", "/usr/local/bin/python3")
 
 
 def run_procedure(
@@ -51,14 +49,8 @@ def require_python(module: AnsibleModule, imports: str, packages: str) -> None:
     :param packages: what a person has to install, in words
     """
     missing = prefer_python(imports)
-    if not missing:
-        return
-    module.fail_json(
-        msg=f"The Python module{'s' if len(missing) > 1 else ''} {' and '.join(missing)} cannot be imported by "
-        f"{sys.executable} nor by any of {', '.join(SYSTEM_INTERPRETERS)}. Install {packages} on this host.",
-        code="python_module_missing",
-        missing=missing,
-    )
+    if missing:
+        module.fail_json(**missing_modules(missing, packages).as_result())
 
 
 def prefer_python(imports: str) -> list[str]:

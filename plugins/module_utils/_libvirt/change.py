@@ -31,6 +31,9 @@ from .hostdev import USER_ALIAS_PREFIX, Hostdev, emit, option_of
 from .place import Place
 
 RECORD_KIND = "domain_hostdev"
+"""Records of hostdevs: the elements themselves."""
+CONTROLLERS_KIND = "domain_controllers"
+"""Records of domains: the PCI buses they have. libvirt adds some for our devices."""
 
 
 def hostdev_text(wanted: Hostdev, present: PciHostdev | None) -> str:
@@ -75,15 +78,16 @@ class HostdevChange(Action):
             self.description = f"change {source} in {name}"
         self.target = f"{name.partition('the ')[2]}, hostdev {source}"
         self._place = place
-        self._source = source
+        self.source = source
         self._wanted = wanted
         self._key = key
         self._left = self.after
         self._grown: set[int] = set()
+        self._buses: list[int] | None = None
 
     def apply(self, host: Host) -> None:
         there = self._look()
-        if _essence(there) != _essence(self.before):
+        if essence(there) != essence(self.before):
             raise self._changed_meanwhile("while this module was planning")
         if there is not None:
             self._place.detach(there)
@@ -104,18 +108,24 @@ class HostdevChange(Action):
             raise
 
     def undo(self, host: Host) -> None:
-        if _essence(self._look()) != _essence(self._left):
+        if essence(self._look()) != essence(self._left):
             raise self._changed_meanwhile("since this module changed it")
         self._restore()
 
     def records(self) -> Sequence[Record]:
-        return () if self._key is None else records_of(self._key, self.before, self._left)
+        if self._key is None:
+            return ()
+        now = sorted(self._place.definition().pci_controllers)
+        if self._buses is None:
+            self._buses = now
+        domain = self._key.rpartition(" ")[0]
+        return (*records_of(self._key, self.before, self._left), Record(CONTROLLERS_KIND, domain, self._buses, now))
 
     # -- parts ------------------------------------------------------------------------------------------
 
     def _look(self) -> str | None:
         """The element as it stands in the definition now."""
-        found = self._place.definition().hostdev(self._source)
+        found = self._place.definition().hostdev(self.source)
         return None if found is None else found.text
 
     def _attach(self, text: str) -> None:
@@ -128,7 +138,7 @@ class HostdevChange(Action):
 
         :raises PassthroughError: ``libvirt_changed_setting``
         """
-        found = self._place.definition().hostdev(self._source)
+        found = self._place.definition().hostdev(self.source)
         problems = []
         for name, binding in bindings(wanted):
             asked = getattr(wanted, name)
@@ -137,10 +147,10 @@ class HostdevChange(Action):
                 problems.append(
                     Problem(
                         "libvirt_changed_setting",
-                        f"libvirt took the hostdev of {self._source}, but its {option_of(name)} is then "
+                        f"libvirt took the hostdev of {self.source}, but its {option_of(name)} is then "
                         f"{binding.shown(got)!r} and not {binding.shown(asked)!r}.",
                         "This libvirt does not support the setting; leave it out, or update libvirt.",
-                        {"device": str(self._source), "field": option_of(name), "value": binding.shown(asked)},
+                        {"device": str(self.source), "field": option_of(name), "value": binding.shown(asked)},
                     )
                 )
         if problems:
@@ -157,13 +167,13 @@ class HostdevChange(Action):
         if self.before is not None:
             self._place.attach(self.before)
             there = self._look()
-            if _essence(there) != _essence(self.before):
+            if essence(there) != essence(self.before):
                 raise PassthroughError(
                     "hostdev_not_restored",
-                    f"The hostdev of {self._source} in {self._place.name} is back, but it is\n{there}\n"
+                    f"The hostdev of {self.source} in {self._place.name} is back, but it is\n{there}\n"
                     f"and was\n{self.before}",
                     "Compare the two, and correct it with virsh edit.",
-                    device=str(self._source),
+                    device=str(self.source),
                     domain=self._place.name,
                 )
         for index in sorted(self._grown, reverse=True):
@@ -176,15 +186,44 @@ class HostdevChange(Action):
     def _changed_meanwhile(self, when: str) -> PassthroughError:
         return PassthroughError(
             "domain_changed_meanwhile",
-            f"The hostdev of {self._source} in {self._place.name} was changed by somebody else {when}; "
+            f"The hostdev of {self.source} in {self._place.name} was changed by somebody else {when}; "
             "it was left alone.",
             "Run the module again when the other change is complete.",
-            device=str(self._source),
+            device=str(self.source),
             domain=self._place.name,
         )
 
 
-def _essence(text: str | None) -> str | None:
+class RemoveControllers(Action):
+    """Take PCI controllers out of a definition, on whose buses nothing is."""
+
+    after = None
+
+    def __init__(self, place: Place, buses: Sequence[int]) -> None:
+        """:param buses: in the order in which their controllers can be taken out"""
+        self.description = f"remove the PCI controllers {', '.join(str(bus) for bus in buses)} from {place.name}"
+        self.target = f"{place.name.partition('the ')[2]}, PCI controllers"
+        self.before = list(buses)
+        self._place = place
+        self._buses = buses
+        self._removed: list[str] = []
+
+    def apply(self, host: Host) -> None:
+        self.partial = True
+        for bus in self._buses:
+            definition = self._place.definition()
+            text = definition.pci_controller_text(bus)
+            if text is not None and bus not in definition.used_buses:
+                self._place.detach(text)
+                self._removed.append(text)
+
+    def undo(self, host: Host) -> None:
+        while self._removed:
+            self._place.attach(self._removed[-1])
+            self._removed.pop()
+
+
+def essence(text: str | None) -> str | None:
     """The element without what libvirt sets by itself: ``multifunction``, when another function comes into the slot
     (``virDomainPCIAddressSetAllMulti``), and in what runs an alias that no user gave."""
     if text is None:

@@ -47,10 +47,14 @@ def argument_spec() -> dict[str, Any]:
         "hostdevs": {
             "type": "list",
             "elements": "dict",
-            "required": True,
             "options": {"device": {"type": "raw", "required": True}, **hostdev_options()},
         },
+        "revert": {"type": "bool", "default": False},
     }
+
+
+REQUIRED_IF = [("revert", False, ("domain", "path"), True), ("revert", False, ("hostdevs",))]
+"""Which options have to be there."""
 
 
 @dataclass(frozen=True)

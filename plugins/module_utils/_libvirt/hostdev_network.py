@@ -48,14 +48,19 @@ INACTIVE = "inactive"
 def argument_spec() -> dict[str, Any]:
     """The argument spec of the module."""
     return {
-        "name": {"type": "str", "required": True},
+        "name": {"type": "str"},
         "uri": {"type": "str", "default": DEFAULT_URI},
         "state": {"type": "str", "choices": [PRESENT, ABSENT, ACTIVE, INACTIVE], "default": ACTIVE},
         "autostart": {"type": "bool"},
         "pf": {"type": "raw"},
         "devices": {"type": "list", "elements": "raw"},
         **pool_options(),
+        "revert": {"type": "bool", "default": False},
     }
+
+
+REQUIRED_IF = [("revert", False, ("name",))]
+"""Which options have to be there."""
 
 
 @dataclass(frozen=True)

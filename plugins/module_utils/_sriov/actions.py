@@ -93,11 +93,13 @@ class Resize(Action):
         after: PfState,
         *,
         vanishing: Mapping[int, VfPicture],
+        settings: Mapping[int, VfSettings] | None = None,
         remembered: Mapping[tuple[int, str], Record] | None = None,
         timeout: float,
         on_made: Callable[[Mapping[int, PciAddress]], None] = lambda _unused: None,
     ) -> None:
         """:param vanishing: the VFs that exist, when their number changes
+        :param settings: what its VFs are to have then
         :param remembered: the records of its VFs, when their number changes
         :param on_made: is told the addresses of the VFs once they are there
         """
@@ -108,6 +110,7 @@ class Resize(Action):
         self._device = device
         self._states = (before, after)
         self._vanishing = vanishing
+        self._settings = settings or {}
         self._remembered = remembered or {}
         self._made: dict[int, VfSettings] = {}
         self._timeout = timeout
@@ -178,6 +181,9 @@ class Resize(Action):
     def records(self) -> Sequence[Record]:
         before, after = self._states
         settings = {str(index): picture.settings.to_json() for index, picture in self._vanishing.items()}
+        for (index, name), record in self._remembered.items():
+            if index in self._vanishing and record.before is not None:
+                settings[str(index)][name] = record.before  # what we set is not what was there first
         own = Record(
             PF_KIND,
             pf_key(self._device),

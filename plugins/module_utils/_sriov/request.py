@@ -19,7 +19,8 @@ MAX_QOS = 7
 MAX_RESOURCES = 0xFFFF  # fields of 16 bits in the list of secondary controllers
 MAX_RATE = 0xFFFFFFFF  # Mbit/s, 32 bits in the kernel's message (struct ifla_vf_rate)
 
-_ZERO_MAC = "00:00:00:00:00:00"
+NO_MAC = "00:00:00:00:00:00"
+"""What the kernel shows for a VF to which the host gave none."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class _PfReader:
                 Problem("mac_invalid", f"{where}: mac: {error}", details={"field": f"{where}.mac", "value": value})
             )
             return None
-        if mac == _ZERO_MAC:
+        if mac == NO_MAC:
             why = "means that the host sets none; leave mac out for that"
         elif int(mac[:2], 16) & 1:
             why = "is the address of a group (its first byte is odd), and no device may have it"

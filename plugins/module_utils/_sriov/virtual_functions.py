@@ -27,7 +27,7 @@ from .channel import read_settings
 from .ip import interface_of
 from .nvme import PROGRAM as NVME_PROGRAM
 from .nvme import controller_of
-from .request import PfRequest, Request
+from .request import NO_MAC, PfRequest, Request
 from .settings import VfSettings
 
 FORCIBLE_CODES: tuple[str, ...] = tuple(
@@ -252,7 +252,7 @@ class SriovVfs:
         plan.extend(observed.boot.plan(observed.persistent))
         return plan
 
-    def _resize(self, transition: PfTransition, observed: Observation) -> Resize:
+    def _resize(self, transition: PfTransition, observed: Observation, kind: type[Resize] = Resize) -> Resize:
         device = transition.device
         vanishing: dict[int, VfPicture] = {}
         remembered: dict[tuple[int, str], Record] = {}
@@ -261,10 +261,11 @@ class SriovVfs:
             for index, address in device.vfs_by_index.items():
                 binding = Binding.of(observed.bus.device(address))
                 vanishing[index] = VfPicture(address, binding, transition.present.get(index, VfSettings()))
-        return Resize(
+        return kind(
             device,
             transition.before,
             transition.after,
+            settings=transition.asked.vfs,
             vanishing=vanishing,
             remembered=remembered,
             timeout=self._request.timeout,
@@ -414,7 +415,7 @@ def _repeated_macs(transitions: Iterable[PfTransition]) -> Iterator[Problem]:
             owners.setdefault(mac, f"{transition.device.address} itself")
     for transition in transitions:
         for index, settings in transition.asked.vfs.items():
-            if settings.mac is None:
+            if settings.mac is None or settings.mac == NO_MAC:
                 continue
             this = f"VF {index} of {transition.device.address}"
             if settings.mac in owners:

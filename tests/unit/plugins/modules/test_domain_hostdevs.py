@@ -11,6 +11,7 @@ import yaml
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_domains
 from ansible_collections.kvm.passthrough.plugins.modules.domain_hostdevs import DOCUMENTATION, EXAMPLES
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec
 
@@ -26,5 +27,8 @@ def test_examples_are_tasks_that_pass_the_first_check(task: dict[str, Any], tmp_
     given = {**defaults, **task["kvm.passthrough.domain_hostdevs"]}
     assert set(given) <= set(argument_spec())
     pytest.importorskip("lxml")
+    if given["revert"]:
+        build_domains(Host(str(tmp_path)), given)
+        return
     # On a machine without devices, a removal goes through and everything else lacks its devices, and nothing more.
     build(Host(str(tmp_path)), {**given, "state": "absent"})

@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_network import argument_spec, build
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_networks
 from ansible_collections.kvm.passthrough.plugins.modules.hostdev_network import DOCUMENTATION, EXAMPLES
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec
 
@@ -28,6 +29,9 @@ def test_examples_are_tasks_that_pass_the_first_check(task: dict[str, Any], tmp_
     given = task["kvm.passthrough.hostdev_network"]
     assert set(given) <= set(spec)
     defaults = {name: option.get("default") for name, option in spec.items()}
+    if given.get("revert"):
+        build_networks(Host(str(tmp_path)), {**defaults, **given})
+        return
     # On a machine without devices, a removal goes through and everything else lacks its devices, and nothing more.
     build(Host(str(tmp_path)), {**defaults, **given, "state": "absent"})
     if given.get("state") != "absent":

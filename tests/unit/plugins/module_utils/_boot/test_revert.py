@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Parameter, Request, Restoration
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.loader import Observed
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import build_revert, restoration_of
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import (
+    build_any,
+    build_revert,
+    restoration_of,
+)
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import Record, StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support import systemd_boot, zipl
@@ -22,6 +27,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import Extl
 from ansible_collections.kvm.passthrough.tests.unit.support.grubby import GrubbyHost
 from ansible_collections.kvm.passthrough.tests.unit.support.loaders import KINDS, Kind
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import run
+from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import SystemdBootHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 from ansible_collections.kvm.passthrough.tests.unit.support.zipl import ZiplHost
@@ -200,6 +206,27 @@ def test_a_value_somebody_set_between_two_changes_of_ours_is_named(tmp_path: Pat
     assert result["diverged"] == ["intel_iommu"]
     assert seen(on).places("intel_iommu") == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]}
     assert build_revert(on.host) is None
+
+
+def test_a_host_whose_boot_loader_is_not_handled_has_nothing_to_take_back(tmp_path: Path) -> None:
+    tree = SysfsTree(tmp_path)
+    tree.path("/run").mkdir()
+    before = tree_listing(tmp_path)
+    for check in (True, False):
+        result = execute(tree.host(), build_any(tree.host(), revert=True), module="x", check_mode=check)
+        assert (result["changed"], result["reboot_required"], result["kept"]) == (False, False, [])
+        assert result["bootloader"] is None
+        assert result["running"].startswith("BOOT_IMAGE=")
+    assert tree_listing(tmp_path) == before
+
+
+def test_a_boot_loader_that_is_not_handled_any_more_is_no_reason_to_forget(tmp_path: Path) -> None:
+    on = GrubHost(tmp_path)
+    run(on, ["iommu=pt"])
+    on.path(on.config).unlink()
+    on.path(DEFAULTS).unlink()
+    with pytest.raises(PassthroughError):
+        build_any(on.host, revert=True)
 
 
 def test_what_is_somebody_elses_is_told_once(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvm.passthrough.plugins.module_utils._core import host as host_module
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
@@ -182,6 +183,18 @@ def test_attributes_read_in_time(host: Host, tmp_path: Path) -> None:
     found = host.attributes_in_time(["/one", "/absent", "/long"])
     assert found == {"/one": "vfio-pci", "/absent": None, "/long": "x" * 300_000}
     assert host.attributes_in_time([]) == {}
+
+
+def test_attributes_are_read_where_no_proc_tells_what_is_open(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then all descriptors there may be are closed in the child, but for the one it answers by."""
+    monkeypatch.setattr(host_module, "_open_descriptors", lambda: list(range(256)))
+    (tmp_path / "one").write_text("vfio-pci\n")
+    (tmp_path / "two").write_text("")
+    assert host.attributes_in_time(["/one"], timeout=5) == {"/one": "vfio-pci"}
+    host.write_attribute("/two", "1", timeout=5)
+    assert (tmp_path / "two").read_text() == "1"
 
 
 def test_an_attribute_that_hangs_is_named(host: Host, tmp_path: Path) -> None:

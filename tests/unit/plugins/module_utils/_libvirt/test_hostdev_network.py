@@ -26,6 +26,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.network_c
     SetActive,
     users_of,
 )
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_networks
 from ansible_collections.kvm.passthrough.tests.unit.support.domains import NIC, hostdev_xml
 from ansible_collections.kvm.passthrough.tests.unit.support.pools import EMPTY_PF, PF, PLAIN, VFS, machine_with_vfs
 from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
@@ -608,3 +609,102 @@ def test_a_setting_that_libvirt_drops_is_seen_and_undone(bench: Bench) -> None:
 def test_a_device_of_another_kind_is_not_in_the_way(bench: Bench) -> None:
     bench.libvirt.define_domain(hostdev_xml(NIC))
     assert bench.run(pf=PF)["changed"]
+
+
+# -- taking it back -----------------------------------------------------------------------------------------
+
+
+def reverted(bench: Bench, check: bool = False, **options: Any) -> dict[str, Any]:
+    defaults = {name: option.get("default") for name, option in argument_spec().items()}
+    host = bench.tree.host()
+    procedure = build_networks(host, {**defaults, "revert": True, **options}, (), bench.libvirt.connect)
+    return execute(host, procedure, module="hostdev_network", check_mode=check)
+
+
+def networks(bench: Bench) -> Any:
+    return bench.everything()[0]
+
+
+def given_back(bench: Bench) -> dict[str, Any]:
+    """check, run, check, run."""
+    files = bench.everything()
+    predicted = reverted(bench, check=True)
+    assert bench.everything() == files
+    done = reverted(bench)
+    assert done == predicted
+    for check in (True, False):
+        assert not reverted(bench, check)["changed"]
+    assert not bench.tree.path(STATE_PATH).exists()
+    return done
+
+
+def test_a_network_of_ours_is_removed_again(bench: Bench) -> None:
+    bench.run(pf="enp10s0", vlan=5)
+    bench.run(pf="enp10s0", vlan=6)
+    done = given_back(bench)
+    assert done["changed"]
+    assert networks(bench) == {}
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_a_network_of_somebody_else_is_as_it_was(bench: Bench, active: bool) -> None:
+    network = bench.define(POOL)
+    if active:
+        network.create()
+    before = networks(bench)
+    bench.run(vlan=7, state="inactive", autostart=True)
+    bench.run(vlan=8, state="active" if not active else "inactive")
+    assert networks(bench) != before
+    assert given_back(bench)["changed"]
+    assert networks(bench) == before
+
+
+def test_a_network_that_we_removed_comes_back(bench: Bench) -> None:
+    network = bench.define(POOL)
+    network.create()
+    network.setAutostart(1)
+    before = networks(bench)
+    bench.run(state="absent")
+    assert networks(bench) == {}
+    assert given_back(bench)["changed"]
+    assert networks(bench) == before
+
+
+def test_a_network_that_somebody_else_changed_since_stays(bench: Bench) -> None:
+    bench.run(pf="enp10s0", vlan=5)
+    uuid = bench.network().UUIDString()
+    bench.libvirt.handle.networkDefineXML(
+        f"<network><name>pool</name><uuid>{uuid}</uuid>"
+        "<forward mode='hostdev' managed='no'><pf dev='enp11s0'/></forward></network>"
+    )
+    before = networks(bench)
+    done = given_back(bench)
+    assert not done["changed"]
+    (kept,) = done["kept"]
+    assert kept["target"] == "The network pool"
+    assert "enp11s0" in kept["found"]
+    assert networks(bench) == before
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_network_that_somebody_else_removed_stays_away(bench: Bench, ours: bool) -> None:
+    if not ours:
+        bench.define(POOL)
+    bench.run(pf="enp10s0", vlan=5)
+    bench.network().destroy()
+    bench.network().undefine()
+    done = given_back(bench)
+    assert not done["changed"]
+    assert networks(bench) == {}
+    assert bool(done.get("warnings")) is not ours
+
+
+def test_a_network_that_guests_use_is_not_taken_back(bench: Bench) -> None:
+    bench.run(pf="enp10s0")
+    bench.libvirt.connect_guest("pool", "web01", 1)
+    before = bench.everything()
+    for check in (True, False):
+        with pytest.raises(PassthroughError) as caught:
+            reverted(bench, check)
+        assert caught.value.code == "network_in_use"
+        assert bench.everything() == before

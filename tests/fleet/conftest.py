@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fleets for tests: each has hosts of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.controller import Controller
+
+from . import hosts, tree
+
+HERE = Path(__file__).resolve().parent
+
+MakeFleet = Callable[..., hosts.Fleet]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _can_be_entered() -> None:
+    reason = tree.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path) -> MakeFleet:
+    """A function that makes a fleet: of all kinds, or of one host each of those that are named."""
+
+    def make(names: Collection[str] | None = None, variables: Mapping[str, Any] | None = None) -> hosts.Fleet:
+        if names is None:
+            return hosts.build(tmp_path)
+        kinds = {name: hosts.KINDS[name] for name in names}
+        more = dict(variables or {})
+        return hosts.build(
+            tmp_path,
+            {name: replace(kind, number=1, variables={**kind.variables, **more}) for name, kind in kinds.items()},
+        )
+
+    return make
+
+
+def controller(fleet: hosts.Fleet) -> Controller:
+    """Ansible, with the connection to trees."""
+    return Controller(fleet, config=HERE / "ansible.cfg")
