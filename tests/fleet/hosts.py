@@ -86,6 +86,7 @@ def intel_bound(root: Path) -> None:
     """The same, and the device has been given to VFIO by somebody."""
     made = intel(root)
     made.bind(machine.VF0, "vfio-pci").set_attribute(machine.VF0, "driver_override", "vfio-pci")
+    FakeKernel(made, {"vfio-pci": []}).add_module("vfio-pci")
 
 
 def intel_off(root: Path) -> None:

@@ -331,7 +331,7 @@ class FakeKernel(Host):
         for path in ("/usr/share/initramfs-tools/hook-functions", "/usr/sbin/update-initramfs"):
             if self.exists(path):
                 self.tree.path(path).unlink()
-        for image in self.list_dir("/boot"):
+        for image in self.list_dir("/boot") if self.initramfs is not None else ():
             self.tree.path(f"/boot/{image}").unlink()
         self.initramfs = tool(self, self.tree.root, kernels, self.drivers, **options)
         return self
