@@ -165,10 +165,10 @@ def test_a_failure_leaves_everything_as_it_was_found(bench: Bench) -> None:
     before = meaning(domain)
 
     class Second(LibvirtDomain):
-        def detach(self, text: str, *, live: bool = False) -> None:
-            if f"0x{BOUND[5:7]}" in text:
+        def detach(self, xml: str, *, live: bool = False) -> None:
+            if f"0x{BOUND[5:7]}" in xml:
                 raise PassthroughError("libvirt_refused", "told to fail")
-            super().detach(text, live=live)
+            super().detach(xml, live=live)
 
     class Connection(LibvirtConnection):
         def domains(self) -> Any:
