@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of the README's first minute, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+
+from .controller import Controller
+
+pytestmark = pytest.mark.lab("intel")
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def first_minute() -> list[list[str]]:
+    """Each command of that section, in words."""
+    text = README.read_text(encoding="utf-8")
+    section = text.partition("\n## The first minute\n")[2].partition("\n## ")[0]
+    return [shlex.split(line) for line in re.findall(r"^\$ (.+)$", section, re.MULTILINE)]
+
+
+def test_the_first_minute(iommu_host: lab.Machine, tmp_path: Path) -> None:
+    ansible = Controller(iommu_host)
+    before = iommu_host.etc()
+    commands = first_minute()
+    assert {words[0] for words in commands} == {"ansible", "ansible-playbook"}
+    answers: dict[str, str] = {}
+    for program, *words in commands:
+        if "-i" in words:  # the inventory is that of the machine
+            del words[words.index("-i") : words.index("-i") + 2]
+        more = ("-e", f"vfio_audit_folder={tmp_path}") if program == "ansible-playbook" else ()
+        run = ansible.run(program, *words, *more)
+        assert run.rc == 0, run.output
+        assert [task.task for task in run.tasks if task.changed] == []
+        answers[" ".join([program, *words])] = run.output
+    assert " is active" in next(text for command, text in answers.items() if "iommu_info" in command)
+    assert "0000:01:10.0" in next(text for command, text in answers.items() if "8086:10ca" in command)
+    page = (tmp_path / "kvm-passthrough-audit.html").read_text(encoding="utf-8")
+    assert "0000:02:00.3" in page
+    assert iommu_host.etc() == before
