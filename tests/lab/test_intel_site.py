@@ -23,6 +23,7 @@ def test_the_demonstration(fresh_host: lab.Machine) -> None:
     assert story.problems == []
 
 
+@pytest.mark.full
 def test_check_mode_of_site_predicts_each_stage_and_revert_takes_all_back(fresh_host: lab.Machine) -> None:
     """Without consent to a reboot there are two stages; a check before each says exactly what the run then does.
 
