@@ -25,7 +25,7 @@ help:
 	@echo 'make browser     the page of the audit in a browser (Chromium)'
 	@echo 'make molecule    Molecule scenarios in containers; some of them only: make molecule SCENARIO=vfio_host'
 	@echo 'make lab         tests on emulated machines; some of them only: make lab MACHINE=intel, MACHINE="arm64*"'
-	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (half an hour more)'
+	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
 	@echo 'make lab-table   write the table of docs/platforms.md from what the emulated machines show'
 	@echo 'make clean       remove what was made for this checkout'
