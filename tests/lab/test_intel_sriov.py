@@ -160,6 +160,7 @@ def test_virtual_functions_until_after_a_reboot_and_back(iommu_host: lab.Machine
     change(ansible, "vfio_devices", {**TO_VFIO, "state": "released"})
     change(ansible, "sriov_vfs", {"pfs": [{"pf": pf, "count": 0} for pf in (PF, DRIVE)]})
     assert vfs_of(iommu_host.drivers()) == {}
+    assert controllers(iommu_host) == [(0, 0, 0), (0, 0, 0)]
     assert iommu_host.etc() == etc_before
     # Two as at first, and nothing is left to remember.
     change(ansible, "sriov_vfs", {"pfs": [{"pf": PF, "count": 2, "drivers_autoprobe": True}], "persistent": False})

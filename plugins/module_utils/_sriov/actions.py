@@ -19,7 +19,7 @@ from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
 from .._pci.device import DEVICES, Bus, PciDevice
 from .._vfio.binding import Binding, bring_to
-from .channel import read_settings, write_settings
+from .channel import read_settings, release, write_settings
 from .settings import VfSettings
 
 PF_KIND = "sriov"
@@ -155,6 +155,7 @@ class Resize(Action):
         now = PfState.of(Bus(host).device(self._device.address))
         if now.count not in (0, wanted.count):
             self._write(host, "sriov_numvfs", 0)
+            release(host, self._device.address, now.count)
         if wanted.drivers_autoprobe is not None and wanted.drivers_autoprobe != now.drivers_autoprobe:
             self._write(host, "sriov_drivers_autoprobe", int(wanted.drivers_autoprobe))
         if wanted.count not in (0, now.count):

@@ -28,3 +28,13 @@ def write_settings(host: Host, pf: PciAddress, index: int, settings: VfSettings)
     """
     for part in settings.parts():
         (nvme if part.is_nvme else ip).write_setting(host, pf, index, part)
+
+
+def release(host: Host, pf: PciAddress, count: int) -> None:
+    """Give back what a device still keeps for VFs that are gone.
+
+    :param count: how many there were
+    :raises PassthroughError: as :func:`write_settings`
+    """
+    if nvme.controller_of(host, pf) is not None:
+        nvme.release(host, pf, count)

@@ -89,6 +89,22 @@ def write_setting(host: Host, pf: PciAddress, index: int, settings: VfSettings) 
             vf=index,
             settings=list(settings.to_json()),
         )
+    _manage(host, pf, index, found, settings)
+
+
+def release(host: Host, pf: PciAddress, count: int) -> None:
+    """Take back what the controllers of the first ``count`` VFs have, which are gone: others could not have it.
+
+    :raises PassthroughError: as :func:`write_setting`
+    """
+    if host.which(PROGRAM) is None:
+        return
+    for index, one in _secondaries(host, pf).items():
+        if index < count and not one.online and (one.queues or one.interrupts):
+            _manage(host, pf, index, one, VfSettings(queues=0, interrupts=0))
+
+
+def _manage(host: Host, pf: PciAddress, index: int, found: _Secondary, settings: VfSettings) -> None:
     steps = [(_OFFLINE, 0, 0)] if found.online else []
     steps += [(_ASSIGN, _QUEUES, settings.queues or 0), (_ASSIGN, _INTERRUPTS, settings.interrupts or 0)]
     steps += [(_ONLINE, 0, 0)] if settings.queues else []

@@ -166,12 +166,12 @@ class _PfReader:
         """Online, a controller has an admin queue, another one, and an interrupt (NVM Express 2.0, 8.26)."""
         queues, interrupts = settings.queues, settings.interrupts
         if (queues is None) != (interrupts is None):
-            missing = "queues" if queues is None else "interrupts"
-            self._wrong(where, missing, None, "is missing: queues and interrupts go together")
+            given, missing = ("interrupts", "queues") if queues is None else ("queues", "interrupts")
+            self._wrong(where, given, getattr(settings, given), f"has no {missing} beside it, and the two go together")
         elif queues == 1:
             self._wrong(where, "queues", queues, "is too few: one is for administration, so it takes 2 or more, or 0")
         elif queues is not None and bool(queues) != bool(interrupts):
-            self._wrong(where, "interrupts", interrupts, f"goes not with {queues} queues: both are 0, or neither")
+            self._wrong(where, "interrupts", interrupts, f"does not go with {queues} queues: both are 0, or neither is")
 
     def _mac(self, where: str, value: Any) -> str | None:
         if value is None:

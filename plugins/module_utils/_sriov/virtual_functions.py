@@ -278,7 +278,8 @@ class SriovVfs:
         # A run that was killed may have made them; then there was no such VF before ours.
         is_ours = record is not None and PfState.from_json(record.before).count != PfState.from_json(record.after).count
         known = records_of_vfs(store, device)
-        for index, former, missing in transition.settings_to_make():
+        # What one gives away another may get.
+        for index, former, missing in sorted(transition.settings_to_make(), key=_takes):
             was_made = [name for name in missing.to_json() if is_ours and (index, name) not in known]
             yield ConfigureVf(device, index, former, missing, was_made=was_made)
 
@@ -376,6 +377,12 @@ class SriovVfs:
                 "functions of a card that a user-space program drives (DPDK), set enable_sriov of the module vfio_pci.",
                 details,
             )
+
+
+def _takes(step: tuple[int, VfSettings | None, VfSettings]) -> bool:
+    """Whether the controller of a VF gets more of the drive's queues than it has."""
+    _index, former, wanted = step
+    return (wanted.queues or 0) > ((former.queues if former is not None else None) or 0)
 
 
 def _not_a_pf(device: PciDevice) -> Problem:

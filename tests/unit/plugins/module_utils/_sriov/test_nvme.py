@@ -12,11 +12,13 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
+from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import build
 from ansible_collections.kvm.passthrough.tests.unit.support.nvme import DRIVE, NvmeKernel, nvme_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
 BOTH = [{"vf": "all", "queues": 2, "interrupts": 1}]
+NOTHING = [(0, 0, 0), (0, 0, 0)]
 
 
 @pytest.fixture(name="kernel")
@@ -65,8 +67,36 @@ def test_check_run_check_run_and_back(kernel: NvmeKernel) -> None:
     assert states(kernel) == [(0, 0, 0), (1, 4, 2)]
 
     run(kernel, 0)
-    assert [state for state, _queues, _interrupts in states(kernel)] == [0, 0]
+    assert states(kernel) == NOTHING
     assert kernel.attribute(STATE_PATH) is None
+
+
+def test_what_one_gives_away_another_has_in_the_same_run(kernel: NvmeKernel) -> None:
+    run(kernel, 2, BOTH)
+    run(kernel, 2, [{"vf": 0, "queues": 4, "interrupts": 2}, {"vf": 1, "queues": 0, "interrupts": 0}])
+    assert states(kernel) == [(1, 4, 2), (0, 0, 0)]
+
+
+def test_what_those_had_that_are_gone_others_can_have(kernel: NvmeKernel) -> None:
+    run(kernel, 2, BOTH)
+    run(kernel, 1, [{"vf": 0, "queues": 4, "interrupts": 2}])
+    assert states(kernel) == [(1, 4, 2), (0, 0, 0)]
+
+
+def test_everything_is_taken_back(kernel: NvmeKernel) -> None:
+    """Of VFs that somebody else had made, and of those that this collection made."""
+    for vfs in (0, 2):
+        if vfs:
+            kernel.write_attribute(f"/sys/bus/pci/devices/{DRIVE}/sriov_numvfs", f"{vfs}\n")
+        before = tree_listing(kernel.root, ("run", "var"))
+        assert run(kernel, 2, BOTH)["changed"]
+        params = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5}
+        predicted = execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=True)
+        assert execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=False) == predicted
+        assert predicted["changed"]
+        assert states(kernel) == NOTHING
+        assert tree_listing(kernel.root, ("run", "var")) == before
+        assert kernel.attribute(STATE_PATH) is None
 
 
 def test_controllers_that_are_made_anew_are_online_again(kernel: NvmeKernel) -> None:
@@ -90,7 +120,7 @@ def failure_without_records(kernel: NvmeKernel, count: int, vfs: list[dict[str, 
     """A failure after something was changed: all VFs are gone again, and no controller is online."""
     with pytest.raises(PassthroughError) as caught:
         run(kernel, count, vfs)
-    assert [state for state, _queues, _interrupts in states(kernel)] == [0, 0]
+    assert states(kernel) == NOTHING
     assert kernel.attribute(f"/sys/bus/pci/devices/{DRIVE}/sriov_numvfs") == "0"
     assert kernel.attribute(STATE_PATH) is None
     return caught.value
