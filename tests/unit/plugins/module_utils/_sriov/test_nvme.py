@@ -90,7 +90,7 @@ def test_everything_is_taken_back(kernel: NvmeKernel) -> None:
             kernel.write_attribute(f"/sys/bus/pci/devices/{DRIVE}/sriov_numvfs", f"{vfs}\n")
         before = tree_listing(kernel.root, ("run", "var"))
         assert run(kernel, 2, BOTH)["changed"]
-        params = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5}
+        params: dict[str, Any] = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5}
         predicted = execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=True)
         assert execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=False) == predicted
         assert predicted["changed"]
