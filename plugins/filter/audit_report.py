@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: audit_report
 short_description: Make one report about a fleet of what the info modules returned on its hosts
-version_added: "0.1.0"
+version_added: "1.0.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:

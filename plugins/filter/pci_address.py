@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: pci_address
 short_description: The address of a PCI device in another notation
-version_added: "0.1.0"
+version_added: "1.0.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: domain_hostdevs
 short_description: Give PCI devices of the host to a libvirt domain
-version_added: "0.1.0"
+version_added: "1.0.0"
 description:
   - >-
     Adds, changes and removes the C(<hostdev>) and C(<interface type='hostdev'>) elements of PCI devices of the host

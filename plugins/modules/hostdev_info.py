@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hostdev_info
 short_description: Tell which guest has which PCI device of a host, and what is wrong with that
-version_added: "0.1.0"
+version_added: "1.0.0"
 description:
   - >-
     Describes every libvirt domain of a host with the PCI devices that it has by C(<hostdev>) or

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hostdev_network
 short_description: A libvirt network that gives virtual functions of network cards to guests
-version_added: "0.1.0"
+version_added: "1.0.0"
 description:
   - >-
     Defines, changes, starts, stops and removes a libvirt network that is a pool of SR-IOV virtual functions (VFs),

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 ---
 module: iommu_info
 short_description: Tell whether a host has an active IOMMU and, if not, why and what to do
-version_added: "0.1.0"
+version_added: "1.0.0"
 description:
   - Tells whether the IOMMU is active, switched off by a kernel parameter, left off by the kernel's default, or not
     offered by the firmware, with the evidence for it, and names the kernel parameters that this host needs.

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 ---
 module: pci_device_info
 short_description: Describe PCI devices and tell what stands against giving them to a guest
-version_added: "0.1.0"
+version_added: "1.0.0"
 description:
   - Describes the PCI devices that selectors mean, or every PCI device of the host. For each it tells the identity,
     drivers, IOMMU group and the other devices in it, SR-IOV relations, place in the machine, and the network interfaces

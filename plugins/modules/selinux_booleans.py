@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: selinux_booleans
 short_description: Set several SELinux booleans at once, now and for every boot
-version_added: "0.1.0"
+version_added: "1.0.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: sriov_vfs
 short_description: Make and set the virtual functions of SR-IOV devices
-version_added: "0.1.0"
+version_added: "1.0.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:

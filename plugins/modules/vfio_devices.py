@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vfio_devices
 short_description: Give PCI devices to guests, or back to the host
-version_added: "0.1.0"
+version_added: "1.0.0"
 author:
   - kvm.passthrough contributors (@kvm-passthrough)
 description:
