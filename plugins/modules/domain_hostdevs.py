@@ -237,10 +237,11 @@ options:
   revert:
     description:
       - >-
-        Take back what this module did to definitions of libvirt's domains on the host, all of its runs. Each domain
-        gets the hostdevs it had before the first of them, and PCI controllers that libvirt added for them go, where
-        nothing else is on them. What somebody else changed since is left alone, with a warning, and is in RV(kept).
-      - A domain that runs is not touched itself. Definitions in files are not remembered, so they are not taken back.
+        Take back what this module did to definitions on the host, of libvirt's domains and in files, all of its runs.
+        Each gets the hostdevs it had before the first of them, and PCI controllers that libvirt added for them go,
+        where nothing else is on them. What somebody else changed since is left alone, with a warning, and is in
+        RV(kept).
+      - A domain that runs is not touched itself.
       - O(domain), O(path) and O(hostdevs) must be left out. O(uri) does not matter; all libvirts are meant.
     type: bool
     default: false
@@ -514,7 +515,11 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.module impor
     require_python,
     run_procedure,
 )
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import PACKAGES, PYTHON_MODULES
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import (
+    PACKAGES,
+    PYTHON_MODULES,
+    XML_MODULE,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import (
     REQUIRED_IF,
     argument_spec,
@@ -533,7 +538,7 @@ def main() -> None:
     if module.params["revert"]:
         missing = prefer_python(PYTHON_MODULES)
         run_procedure(module, lambda host: build_domains(host, module.params, missing), name="domain_hostdevs")
-    require_python(module, PYTHON_MODULES if module.params["path"] is None else "lxml.etree", PACKAGES)
+    require_python(module, PYTHON_MODULES if module.params["path"] is None else XML_MODULE, PACKAGES)
     run_procedure(module, lambda host: build(host, module.params), name="domain_hostdevs")
 
 

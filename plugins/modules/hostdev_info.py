@@ -338,7 +338,11 @@ unreadable:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.module import require_python, run_query
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import PACKAGES, PYTHON_MODULES
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import (
+    PACKAGES,
+    PYTHON_MODULES,
+    XML_MODULE,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_info import (
     argument_spec,
     hostdev_report,
@@ -350,7 +354,7 @@ def main() -> None:
     if module.params["path"] is None:
         require_python(module, PYTHON_MODULES, PACKAGES)
     else:
-        require_python(module, "lxml.etree", "python3-lxml")
+        require_python(module, XML_MODULE, "python3-lxml")
     run_query(module, lambda host: hostdev_report(host, module.params))
 
 

@@ -16,7 +16,8 @@ from .element import Version
 with contextlib.suppress(ImportError):  # the module makes sure of libvirt before it comes here
     import libvirt
 
-PYTHON_MODULES = "libvirt, lxml.etree"
+XML_MODULE = "lxml.etree"
+PYTHON_MODULES = f"libvirt, {XML_MODULE}"
 PACKAGES = "python3-libvirt (SUSE: python3-libvirt-python) and python3-lxml"
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)

@@ -21,6 +21,18 @@ from .document import spliced
 Change = tuple[Optional[str], Optional[str]]
 """An element before and after; None: none."""
 
+_KEY = "file:"
+
+
+def record_key(path: str, source: PciAddress) -> str:
+    """The key of the record of a hostdev in a file."""
+    return f"{_KEY}{path} {source}"
+
+
+def path_of(key: str) -> str | None:
+    """The file that the key of a hostdev's record is about; None when it is about a domain of libvirt."""
+    return key[len(_KEY) :].rpartition(" ")[0] if key.startswith(_KEY) else None
+
 
 class DefinitionFile:
     """The file as it is now."""
@@ -73,7 +85,7 @@ class EditFile(WriteFile):
         said = [f"{_verb(change)} {source}" for source, change in changes.items()]
         records: list[Record] = []
         for source, (before, after) in changes.items():
-            records += records_of(f"file:{path} {source}", before, after)
+            records += records_of(record_key(path, source), before, after)
         super().__init__(path, observed, wanted, description=f"{', '.join(said)} in {path}", records=records)
         self.before = _joined([before for before, _unused in changes.values()])
         self.after = _joined([after for _unused, after in changes.values()])

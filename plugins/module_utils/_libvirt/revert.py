@@ -3,7 +3,7 @@
 """Take back what domain_hostdevs and hostdev_network did on a host, by its records.
 
 What still is as the last change left it becomes what it was before the first. What somebody else has changed since is
-theirs: it stays, and is told. A domain or a network that is gone needs nothing.
+theirs: it stays, and is told. A domain, a file or a network that is gone needs nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from .._core.python import missing_modules
 from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
 from .change import CONTROLLERS_KIND, RECORD_KIND, HostdevChange, RemoveControllers, essence
-from .connection import PACKAGES, Connect, Connection, Network, connect
+from .connection import PACKAGES, XML_MODULE, Connect, Connection, Network, connect
 from .definition import Definition, element_text, parse_xml
+from .definition_file import DefinitionFile, path_of
 from .hostdev import parse
 from .network import NetworkDefinition
 from .network_change import (
@@ -48,7 +49,12 @@ def build_domains(
     :raises PassthroughError: ``revert_excludes_options``, ``python_module_missing``, ``state_unreadable``
     """
     refuse_options_beside_revert(parameters, ("revert", "uri", "state", "scope", "timeout"))
-    _refuse_without(missing, host, DOMAIN_KINDS)
+    store = StateStore(host)
+    in_files = [record for record in store.all(RECORD_KIND) if path_of(record.key) is not None]
+    in_domains = len(store.all(RECORD_KIND)) > len(in_files) or store.all(CONTROLLERS_KIND)
+    needed = [name for name in missing if in_domains or (in_files and name == XML_MODULE)]
+    if needed:
+        raise missing_modules(needed, PACKAGES)
     return RevertDomains(host, connector)
 
 
@@ -57,14 +63,10 @@ def build_networks(
 ) -> RevertNetworks:
     """Make the procedure of hostdev_network with the option revert; see :func:`build_domains`."""
     refuse_options_beside_revert(parameters, ("revert", "uri", "state", "managed"))
-    _refuse_without(missing, host, NETWORK_KINDS)
-    return RevertNetworks(host, connector)
-
-
-def _refuse_without(missing: Sequence[str], host: Host, kinds: Sequence[str]) -> None:
-    """A host on which nothing was done needs no bindings to be left as it is."""
-    if missing and any(StateStore(host).all(kind) for kind in kinds):
+    # A host on which nothing was done needs no bindings to be left as it is.
+    if missing and any(StateStore(host).all(kind) for kind in NETWORK_KINDS):
         raise missing_modules(missing, PACKAGES)
+    return RevertNetworks(host, connector)
 
 
 class _Revert:
@@ -100,14 +102,53 @@ def _result(kept: Sequence[Kept], gone: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class ChangedDomain:
-    """A domain that we changed, at one moment."""
+class Changed:
+    """A definition that we changed, at one moment: a domain of libvirt, or a file."""
 
-    place: ConfigPlace
+    name: str
+    """What messages call it."""
     definition: Definition
     hostdevs: Mapping[PciAddress, Record]
+
+    @property
+    def ours(self) -> dict[PciAddress, str | None]:
+        """Of each hostdev that is as we left it, and not as it was, the element it had."""
+        found = {}
+        for source, record in self.hostdevs.items():
+            now = self.text(source)
+            if essence(now) != essence(record.before) and _explained(record, now):
+                found[source] = record.before
+        return found
+
+    @property
+    def kept(self) -> list[Kept]:
+        """What somebody else changed after us."""
+        return [
+            Kept(f"The hostdev {source} of {self.name}", record.after, self.text(source))
+            for source, record in self.hostdevs.items()
+            if not _explained(record, self.text(source))
+        ]
+
+    def text(self, source: PciAddress) -> str | None:
+        """The element of a device now; None for none."""
+        found = self.definition.hostdev(source)
+        return None if found is None else found.text
+
+
+@dataclass(frozen=True)
+class ChangedDomain(Changed):
+    """A domain of libvirt that we changed."""
+
+    place: ConfigPlace
     buses: Optional[Sequence[int]]
     """The PCI buses that it had before, where we remember them."""
+
+
+@dataclass(frozen=True)
+class ChangedFile(Changed):
+    """A file that we changed."""
+
+    file: DefinitionFile
 
 
 @dataclass(frozen=True)
@@ -116,6 +157,7 @@ class DomainsObservation:
 
     store: StateStore
     domains: Sequence[ChangedDomain]
+    files: Sequence[ChangedFile]
     gone: Sequence[str]
 
 
@@ -125,64 +167,61 @@ class RevertDomains(_Revert):
     kinds = DOMAIN_KINDS
 
     def observe(self) -> DomainsObservation:
+        """
+        :raises PassthroughError: ``domain_xml_invalid``, naming a file that cannot be read any more
+        """
         store = StateStore(self._host)
-        hostdevs: dict[tuple[str, str], dict[PciAddress, Record]] = {}
+        in_domains: dict[tuple[str, str], dict[PciAddress, Record]] = {}
+        in_files: dict[str, dict[PciAddress, Record]] = {}
         for record in store.all(RECORD_KIND):
-            uri, uuid, source = record.key.split(" ")
-            hostdevs.setdefault((uri, uuid), {})[PciAddress.parse(source)] = record
+            where, _blank, source = record.key.rpartition(" ")
+            path = path_of(record.key)
+            if path is None:
+                uri, uuid = where.split(" ")
+                in_domains.setdefault((uri, uuid), {})[PciAddress.parse(source)] = record
+            else:
+                in_files.setdefault(path, {})[PciAddress.parse(source)] = record
+        domains, files, gone = [], [], []
         buses = {tuple(record.key.split(" ")): record.before for record in store.all(CONTROLLERS_KIND)}
-        domains, gone = [], []
-        for uri, uuid in sorted({*hostdevs, *buses}):
+        for uri, uuid in sorted({*in_domains, *buses}):
             found = [one for one in self._connection(uri).domains() if one.uuid == uuid and one.persistent]
             if not found:
                 gone.append(f"The domain {uuid} at {uri}")
                 continue
             place = ConfigPlace(found[0])
-            changed = ChangedDomain(place, place.definition(), hostdevs.get((uri, uuid), {}), buses.get((uri, uuid)))
-            domains.append(changed)
-        return DomainsObservation(store, domains, gone)
+            records = in_domains.get((uri, uuid), {})
+            domains.append(ChangedDomain(place.name, place.definition(), records, place, buses.get((uri, uuid))))
+        for path, records in sorted(in_files.items()):
+            if not self._host.exists(path):
+                gone.append(f"The file {path}")
+                continue
+            file = DefinitionFile(self._host, path)
+            files.append(ChangedFile(f"the file {path}", file.definition, records, file))
+        return DomainsObservation(store, domains, files, gone)
 
     def plan(self, observed: DomainsObservation) -> Plan:
         """First what goes, so that its place in the guest is free, then what comes back; then controllers that libvirt
-        added for our devices, and on which nothing is any more."""
+        added for our devices, and on which nothing is any more. Files come last: nothing depends on them."""
         ours: list[HostdevChange] = []
         controllers: list[RemoveControllers] = []
         for domain in observed.domains:
-            changes = [_give_back(domain, source, before) for source, before in _ours(domain).items()]
+            changes = [_give_back(domain, source, before) for source, before in domain.ours.items()]
             ours += changes
             surplus = _surplus(domain, changes)
             if surplus:
                 controllers.append(RemoveControllers(domain.place, surplus))
         ours.sort(key=lambda change: (change.after is not None, change.before is None))
-        actions: list[Action] = [*ours, *controllers]
+        edits = [
+            one.file.edit({source: (one.text(source), before) for source, before in one.ours.items()})
+            for one in observed.files
+            if one.ours
+        ]
+        actions: list[Action] = [*ours, *controllers, *edits]
         return Plan(actions, self._returned(observed.store, ()))
 
     def report(self, observed: DomainsObservation, plan: Plan) -> dict[str, Any]:
-        kept = [item for domain in observed.domains for item in _kept(domain)]
+        kept = [item for one in (*observed.domains, *observed.files) for item in one.kept]
         return {"hostdevs": [], "restart_required": False, **_result(kept, observed.gone)}
-
-
-def _ours(domain: ChangedDomain) -> dict[PciAddress, str | None]:
-    """Of each hostdev that is as we left it, and not as it was, the element it had."""
-    found = {}
-    for source, record in domain.hostdevs.items():
-        now = _text(domain, source)
-        if essence(now) != essence(record.before) and _explained(record, now):
-            found[source] = record.before
-    return found
-
-
-def _kept(domain: ChangedDomain) -> list[Kept]:
-    return [
-        Kept(f"The hostdev {source} of {domain.place.name}", record.after, _text(domain, source))
-        for source, record in domain.hostdevs.items()
-        if not _explained(record, _text(domain, source))
-    ]
-
-
-def _text(domain: ChangedDomain, source: PciAddress) -> str | None:
-    found = domain.definition.hostdev(source)
-    return None if found is None else found.text
 
 
 def _explained(record: Record, now: str | None) -> bool:
@@ -191,7 +230,7 @@ def _explained(record: Record, now: str | None) -> bool:
 
 def _give_back(domain: ChangedDomain, source: PciAddress, before: str | None) -> HostdevChange:
     wanted = None if before is None else parse(parse_xml(before))
-    return HostdevChange(domain.place, None, source, _text(domain, source), before, wanted)
+    return HostdevChange(domain.place, None, source, domain.text(source), before, wanted)
 
 
 def _surplus(domain: ChangedDomain, changes: Sequence[HostdevChange]) -> list[int]:

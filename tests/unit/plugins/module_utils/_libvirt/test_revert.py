@@ -17,7 +17,11 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connectio
     LibvirtConnection,
     LibvirtDomain,
 )
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definition import element_text, parse_xml
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.definition import (
+    Definition,
+    element_text,
+    parse_xml,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import (
     DOMAIN_KINDS,
@@ -25,7 +29,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert im
     build_domains,
     build_networks,
 )
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import BOUND, CARD, NIC, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import BOUND, CARD, DOMAIN, NIC, hostdev_xml
 from ansible_collections.kvm.passthrough.tests.unit.support.embedded_libvirt import EmbeddedLibvirt
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
@@ -54,6 +58,13 @@ class Bench:
         parameters = {**defaults, "domain": domain.name(), "hostdevs": wanted, "state": state}
         host = self.tree.host()
         execute(host, build(host, parameters, self.connect), module="domain_hostdevs", check_mode=False)
+
+    def give_file(self, path: str, *hostdevs: dict[str, Any], state: str = "present") -> None:
+        defaults = {name: option.get("default") for name, option in argument_spec().items()}
+        wanted = [{"managed": True, "assigned": True, **one} for one in hostdevs]
+        host = self.tree.host()
+        parameters = {**defaults, "path": path, "hostdevs": wanted, "state": state}
+        execute(host, build(host, parameters), module="domain_hostdevs", check_mode=False)
 
     def revert(self, check: bool = False, **options: Any) -> dict[str, Any]:
         parameters = {**{name: option.get("default") for name, option in argument_spec().items()}, "revert": True}
@@ -105,6 +116,71 @@ def test_definitions_are_as_they_were(bench: Bench) -> None:
     assert not bench.remembers
     for check in (True, False):
         assert not bench.revert(check)["changed"]
+
+
+FILE = "/srv/domains/a domain.xml"
+
+
+def test_a_file_is_as_it_was(bench: Bench) -> None:
+    """Also beside a domain, and byte for byte where nothing of somebody else's was changed or taken."""
+    path = bench.tree.path(FILE)
+    path.parent.mkdir(parents=True)
+    path.write_text(DOMAIN.format(devices=hostdev_xml(BOUND, "<rom bar='off'/>"), boot="", arch="x86_64"))
+    before = path.read_bytes()
+    domain = bench.libvirt.define()
+    bench.give(domain, {"device": NIC})
+    bench.give_file(FILE, {"device": NIC})
+    bench.give_file(FILE, {"device": NIC, "alias": "ua-a"})
+
+    expected, done = bench.revert(check=True), bench.revert()
+    assert expected == done
+    assert [action["description"] for action in done["actions"]][-1] == f"remove {NIC} in {FILE}"
+    assert path.read_bytes() == before
+    assert "<hostdev" not in xml(domain)
+    assert not bench.remembers
+
+    bench.give_file(FILE, {"device": BOUND, "alias": "ua-b"}, {"device": NIC}, state="exact")
+    bench.revert()
+    now, then = (Definition(text).hostdevs for text in (path.read_text(), before.decode()))
+    assert [one.value for one in now] == [one.value for one in then]
+    assert not bench.remembers
+
+
+def test_what_somebody_else_changed_in_a_file_stays(bench: Bench) -> None:
+    path = bench.tree.path(FILE)
+    path.parent.mkdir(parents=True)
+    path.write_text(DOMAIN.format(devices="", boot="", arch="x86_64"))
+    bench.give_file(FILE, {"device": NIC}, {"device": BOUND})
+    path.write_text(path.read_text().replace('managed="yes"', 'managed="no"', 1))
+    done = bench.revert()
+    (kept,) = done["kept"]
+    assert kept["target"] in (f"The hostdev {NIC} of the file {FILE}", f"The hostdev {BOUND} of the file {FILE}")
+    assert len(done["warnings"]) == 1
+    assert len(Definition(path.read_text()).hostdevs) == 1
+
+    bench.give_file(FILE, {"device": NIC}, {"device": BOUND}, state="absent")
+    bench.give_file(FILE, {"device": NIC})
+    path.unlink()
+    done = bench.revert()
+    assert done["warnings"] == [f"The file {FILE}, which this collection had changed, is not there any more."]
+    assert not bench.remembers
+
+
+def test_files_need_no_libvirt(bench: Bench) -> None:
+    path = bench.tree.path(FILE)
+    path.parent.mkdir(parents=True)
+    path.write_text(DOMAIN.format(devices="", boot="", arch="x86_64"))
+    bench.give_file(FILE, {"device": NIC})
+    build_domains(bench.tree.host(), {"revert": True}, ["libvirt"])
+    with pytest.raises(PassthroughError) as caught:
+        build_domains(bench.tree.host(), {"revert": True}, ["libvirt", "lxml.etree"])
+    assert caught.value.as_result()["missing"] == ["lxml.etree"]
+
+    def connect(_uri: str) -> Any:
+        raise AssertionError("libvirt was asked")
+
+    bench.connect = connect
+    assert bench.revert()["changed"]
 
 
 def test_nothing_is_asked_of_libvirt_where_nothing_was_done(bench: Bench) -> None:
