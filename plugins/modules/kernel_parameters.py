@@ -110,7 +110,7 @@ options:
     description:
       - Take back what this module did on the host, all of its runs. Each name gets what it had before the first of
         them, in each place of the settings, as long as that place has what this module left there. What somebody else
-        changed since is left alone, and is in RV(kept).
+        changed since is left alone, with a warning, and is in RV(kept).
       - O(present), O(absent) and O(kernels) must be left out.
     type: bool
     default: false
@@ -280,6 +280,10 @@ kept:
   type: list
   elements: dict
   contains:
+    target:
+      description: What it is.
+      type: str
+      sample: The kernel parameter iommu in GRUB_CMDLINE_LINUX_DEFAULT
     name:
       description: The name of the parameter, with underscores for dashes.
       type: str
@@ -378,11 +382,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    run_procedure(
-        module,
-        lambda host: build_any(host, **module.params),
-        name="kernel_parameters",
-    )
+    run_procedure(module, lambda host: build_any(host, module.params), name="kernel_parameters")
 
 
 if __name__ == "__main__":

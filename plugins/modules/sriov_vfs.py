@@ -311,7 +311,7 @@ kept:
     target:
       description: What it is.
       type: str
-      sample: number of virtual functions of 0000:01:00.0
+      sample: The number of virtual functions of 0000:01:00.0
     left:
       description: What this module had left there.
       type: raw

@@ -9,44 +9,32 @@ ours, where it still has what the last one left. What somebody else has changed 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .._core.errors import PassthroughError
 from .._core.host import Host
+from .._core.kept import Kept
+from .._core.options import refuse_options_beside_revert
 from .._core.plan import Plan
 from .._core.state import Record, StateStore
 from .cmdline import RUNNING_PATH, Request, Restoration
-from .detect import AUTO, detect
+from .detect import detect
 from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Detection, Observed
 from .parameters import KernelParameters, Observation, build
 
 Places = Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is not taken back, because somebody else changed it after us."""
-
-    key: str
-    place: str
-    left: tuple[str, ...]
-    """What our last change left there."""
-    found: tuple[str, ...]
-    """What is there now."""
-
-    def as_result(self) -> dict[str, Any]:
-        """In a module's result."""
-        return {"name": self.key, "place": self.place, "left": list(self.left), "found": list(self.found)}
-
-
 class RevertParameters(KernelParameters):
     """Give each name back what it had before; a :class:`~.._core.runner.Procedure`."""
 
     def __init__(self, host: Host, records: Sequence[Record], detection: Detection) -> None:
-        """:param records: of the kind ``kernel_parameter``, of this host's boot loader"""
+        """:param records: all of the kind ``kernel_parameter``. Those of a boot loader that this host no longer boots
+        with are left alone: its settings are not in use
+        """
         super().__init__(host, Request(), detection)
-        self._records = records
+        self._records = [record for record in records if _loader_of(record) == detection.name]
+        self._others = [record for record in records if _loader_of(record) != detection.name]
 
     def plan(self, observed: Observation) -> BootPlan:
         """The boot loader's own plan for what is to be given back.
@@ -70,8 +58,16 @@ class RevertParameters(KernelParameters):
         restoration, kept = restoration_of(self._records, observed.boot)
         result = super().report(observed, plan)
         after = plan.predicted.normal if isinstance(plan, BootPlan) else observed.boot.configuration.normal
+        warnings = [*result.get("warnings", ()), *(item.warning for item in kept)]
+        for name in sorted({_loader_of(record) for record in self._others}):
+            keys = ", ".join(record.key for record in self._others if _loader_of(record) == name)
+            warnings.append(
+                f"This collection also changed {keys} in the settings of {name}, with which this host does not boot "
+                "now. That is left as it is; a revert takes it back when the host boots with it again."
+            )
         return {
             **result,
+            **({"warnings": warnings} if warnings else {}),
             "reboot_required": self._reboot_required(bool(restoration.differing(observed.running, after))),
             "kept": [item.as_result() for item in kept],
             "diverged": [record.key for record in self._records if record.diverged],
@@ -99,51 +95,29 @@ class NothingToRevert:
         return {**unknown, "running": observed, "reboot_required": False, "kept": [], "diverged": []}
 
 
-def build_any(
-    host: Host,
-    present: Sequence[str] = (),
-    absent: Sequence[str] = (),
-    bootloader: str = AUTO,
-    kernels: str = ALL_KERNELS,
-    revert: bool = False,
-) -> KernelParameters | NothingToRevert:
+def build_any(host: Host, params: Mapping[str, Any]) -> KernelParameters | NothingToRevert:
     """Make the procedure that the options of the module kernel_parameters ask for.
 
-    :raises PassthroughError: ``revert_excludes_parameters``, or as :func:`~.parameters.build`
+    :raises PassthroughError: ``revert_excludes_options``, or as :func:`~.parameters.build`; as :func:`~.detect.detect`
+        for a host on which something was done
     """
-    if not revert:
-        return build(host, present, absent, bootloader, kernels)
-    if present or absent or kernels != ALL_KERNELS:
-        raise PassthroughError(
-            "revert_excludes_parameters",
-            "revert takes back all that this module did on the host, so that present, absent and kernels have no "
-            "meaning beside it.",
-            "Leave them out, or revert in a task of its own before this one.",
-            field="revert",
-            value=True,
-        )
-    found = build_revert(host, bootloader)
-    if found is not None:
-        return found
+    kernels = params["kernels"]
+    if not params["revert"]:
+        return build(host, params["present"], params["absent"], params["bootloader"], kernels)
+    asked = {**params, "kernels": None if kernels == ALL_KERNELS else kernels}
+    refuse_options_beside_revert(asked, ("revert", "bootloader"))
+    records = StateStore(host).all(RECORD_KIND)
     try:
-        return RevertParameters(host, (), detect(host, bootloader))
-    except PassthroughError:  # one that is not handled, so that nothing can have been done there
+        return RevertParameters(host, records, detect(host, params["bootloader"]))
+    except PassthroughError:
+        if records:
+            raise  # else it is one that is not handled, so that nothing can have been done there
         return NothingToRevert(host)
 
 
-def build_revert(host: Host, bootloader: str = AUTO) -> RevertParameters | None:
-    """Find out what there is to take back, and make the procedure; None when there is nothing.
-
-    Records of a boot loader that this host no longer boots with are left alone: its settings are not in use.
-
-    :raises PassthroughError: for a host whose boot loader is not handled, or records that cannot be read
-    """
-    records = StateStore(host).all(RECORD_KIND)
-    if not records:
-        return None
-    detection = detect(host, bootloader)
-    ours = [record for record in records if (record.restore or {}).get("bootloader") == detection.name]
-    return RevertParameters(host, ours, detection) if ours else None
+def _loader_of(record: Record) -> str:
+    """The name of the boot loader a record is about."""
+    return str((record.restore or {}).get("bootloader", ""))
 
 
 def restoration_of(records: Sequence[Record], seen: Observed) -> tuple[Restoration, list[Kept]]:
@@ -162,6 +136,7 @@ def restoration_of(records: Sequence[Record], seen: Observed) -> tuple[Restorati
             if found in (before, *(list(state.get(place, ())) for state in ours)):
                 wanted.setdefault(place, {})[record.key] = before
             else:
-                left = tuple(record.after.get(place, ()))
-                kept.append(Kept(record.key, place, left, tuple(found)))
+                left = list(record.after.get(place, ()))
+                what = {"name": record.key, "place": place}
+                kept.append(Kept(f"The kernel parameter {record.key} in {place}", left, found, what))
     return Restoration.of_places(wanted), kept

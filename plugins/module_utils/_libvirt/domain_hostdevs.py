@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
+from .._core.options import time_limit_problems
 from .._core.plan import Plan
 from .._pci.address import PciAddress
 from .._pci.device import Bus
@@ -148,14 +149,7 @@ def _option_problems(parameters: Mapping[str, Any]) -> Sequence[Problem]:
                 {"field": "scope", "value": parameters["scope"]},
             )
         )
-    if parameters["timeout"] <= 0:
-        problems.append(
-            Problem(
-                "timeout_invalid",
-                f"timeout: {parameters['timeout']} is no time limit; it has to be 1 second or more.",
-                details={"field": "timeout", "value": parameters["timeout"]},
-            )
-        )
+    problems += time_limit_problems(parameters["timeout"])
     try:
         check_uri(parameters["uri"])
     except PassthroughError as error:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from .._core.host import Host
-from .._core.kept import Kept, refuse_options_beside_revert
+from .._core.kept import Kept
+from .._core.options import refuse_options_beside_revert
 from .._core.plan import Action, Plan
 from .._core.python import missing_modules
 from .._core.state import Record, StateStore

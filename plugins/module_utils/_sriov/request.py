@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._core.errors import PassthroughError, Problem
+from .._core.options import time_limit_problems
 from .._pci.selector import ALL, Selector, parse_all, read_mac, read_vf
 from .settings import LINK_STATES, VLAN_PROTOCOLS, VfSettings
 
@@ -56,14 +57,7 @@ class Request:
         except PassthroughError as error:
             problems += error.problems
         read = [_PfReader(f"pfs[{number}]", item, problems) for number, item in enumerate(params["pfs"])]
-        if params["timeout"] <= 0:
-            problems.append(
-                Problem(
-                    "timeout_invalid",
-                    f"timeout: {params['timeout']} is no time limit; it has to be 1 second or more.",
-                    details={"field": "timeout", "value": params["timeout"]},
-                )
-            )
+        problems += time_limit_problems(params["timeout"])
         problems += _repeated_macs(read)
         if problems:
             raise PassthroughError.of(problems)

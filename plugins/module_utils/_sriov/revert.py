@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._core.host import Host
-from .._core.kept import Kept, refuse_options_beside_revert
+from .._core.kept import Kept
+from .._core.options import refuse_options_beside_revert
 from .._core.plan import Action, Plan
 from .._core.state import Record, StateStore
 from .._pci.address import PciAddress
@@ -70,7 +71,7 @@ class RevertSriovVfs(SriovVfs):
                 wanted = before
             else:
                 self._kept.append(
-                    Kept(f"number of virtual functions of {device.address}", past.pf.after, now.to_json())
+                    Kept(f"The number of virtual functions of {device.address}", past.pf.after, now.to_json())
                 )
             if wanted == before and before.count != past.pf.after["count"]:
                 # Those that were there vanished, and the ones made for them have their driver's settings.
@@ -84,7 +85,7 @@ class RevertSriovVfs(SriovVfs):
                 if present is None or record.explains(found):
                     settings.setdefault(index, {})[name] = record.before
                 else:
-                    self._kept.append(Kept(f"{name} of VF {index} of {device.address}", record.after, found))
+                    self._kept.append(Kept(f"The {name} of VF {index} of {device.address}", record.after, found))
             for index, found_there in (present or {}).items():
                 # Of all that a driver told once, there may be things that it cannot set.
                 differing = VfSettings(**settings.get(index, {})).beyond(found_there)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
+from .._core.options import time_limit_problems
 from .._core.plan import Action, Forget, Plan
 from .._core.state import StateStore
 from .._pci.address import PciAddress
@@ -83,14 +84,7 @@ class Request:
                     {"field": "driver", "value": driver},
                 )
             )
-        if params["timeout"] <= 0:
-            problems.append(
-                Problem(
-                    "timeout_invalid",
-                    f"timeout: {params['timeout']} is no time limit; it has to be 1 second or more.",
-                    details={"field": "timeout", "value": params["timeout"]},
-                )
-            )
+        problems += time_limit_problems(params["timeout"])
         if params["exclusive"] and params["state"] == State.RELEASED.value:
             problems.append(
                 Problem(

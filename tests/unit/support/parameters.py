@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import build_any
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
@@ -47,6 +48,17 @@ def run(
     return execute(on.host, procedure, module="kernel_parameters", check_mode=check)
 
 
+def revert(on: BootHost, *, check: bool = False, bootloader: str = "auto") -> dict[str, Any]:
+    """The result of the module with its option revert."""
+    params = {"present": [], "absent": [], "bootloader": bootloader, "kernels": "all", "revert": True}
+    return execute(on.host, build_any(on.host, params), module="kernel_parameters", check_mode=check, lock_timeout=0)
+
+
+def is_remembered(on: BootHost) -> bool:
+    """Whether there is something to take back."""
+    return bool(StateStore(on.host).all("kernel_parameter"))
+
+
 def refused(on: BootHost, code: str, *arguments: Any, **options: Any) -> PassthroughError:
     """The error of a check and of a run, which both fail with this code and change nothing at all."""
     before = tree_listing(on.root, exclude=LOCK)
@@ -66,5 +78,5 @@ def failed(on: BootHost, code: str, *arguments: Any) -> PassthroughError:
     assert caught.value.code == code
     assert not caught.value.extra["not_undone"]
     assert tree_listing(on.root, exclude=LOCK) == before
-    assert not StateStore(on.host).all("kernel_parameter")
+    assert not is_remembered(on)
     return caught.value

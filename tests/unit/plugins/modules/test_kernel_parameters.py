@@ -133,7 +133,7 @@ def test_revert_takes_back_all_runs(on: GrubHost, capsys: pytest.CaptureFixture[
 def test_revert_with_something_else(on: GrubHost, capsys: pytest.CaptureFixture[str], more: dict[str, Any]) -> None:
     result = call(capsys, revert=True, **more)
     assert result["failed"]
-    assert result["code"] == "revert_excludes_parameters"
+    assert result["code"] == "revert_excludes_options"
 
 
 def test_documentation_and_argument_spec_and_result_agree(on: GrubHost, capsys: pytest.CaptureFixture[str]) -> None:

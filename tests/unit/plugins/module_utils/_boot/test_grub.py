@@ -19,12 +19,10 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot import grub
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import CommandLine, Parameter, Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_script import boot_entries
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import build_any
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.shell import evaluate
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
     CONFIG,
@@ -36,7 +34,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
     UBUNTU_CLOUD_DROP_INS,
     GrubHost,
 )
-from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, revert, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
 STATE = "var/lib/kvm-passthrough/state.json"
@@ -488,9 +486,7 @@ def test_in_a_container_no_reboot_gives_the_kernel_what_it_lacks(debian: GrubHos
         result = run(debian, ["intel_iommu=on"], bootloader="grub")
         assert (result["changed"], result["reboot_required"]) == (changed, False)
         assert "container" in " ".join(result["warnings"])
-    taken_back = execute(
-        debian.host, build_any(debian.host, bootloader="grub", revert=True), module="m", check_mode=False
-    )
+    taken_back = revert(debian, bootloader="grub")
     assert (taken_back["changed"], taken_back["reboot_required"]) == (True, False)
 
 

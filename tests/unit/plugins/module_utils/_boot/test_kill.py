@@ -17,7 +17,6 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import LOADERS
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import build_revert
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
@@ -34,6 +33,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.kill import (
     points,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.loaders import KINDS
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import revert as take_back
 from ansible_collections.kvm.passthrough.tests.unit.support.procedures import at_call
 from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import ProxmoxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.rpm_ostree import DEPLOYMENTS, OstreeHost
@@ -56,9 +56,7 @@ def run(*present: str) -> Callable[[Any], None]:
 
 
 def revert(machine: Any) -> None:
-    procedure = build_revert(machine.host)
-    if procedure is not None:
-        execute(machine.host, procedure, module="revert", check_mode=False, lock_timeout=0)
+    take_back(machine)
 
 
 def changed_before(prepare: Callable[[Path], Any]) -> Callable[[Path], Any]:

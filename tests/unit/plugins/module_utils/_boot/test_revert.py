@@ -13,20 +13,15 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Parameter, Request, Restoration
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.loader import Observed
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import (
-    build_any,
-    build_revert,
-    restoration_of,
-)
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import restoration_of
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import Record, StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support import systemd_boot, zipl
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEFAULTS, GrubHost
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import ExtlinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.grubby import GrubbyHost
 from ansible_collections.kvm.passthrough.tests.unit.support.loaders import KINDS, Kind
-from ansible_collections.kvm.passthrough.tests.unit.support.parameters import run
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import is_remembered, revert, run
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import SystemdBootHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
@@ -35,13 +30,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.zipl import ZiplHost
 EVERY_KIND = pytest.mark.parametrize("kind", [pytest.param(kind, id=name) for name, kind in KINDS.items()])
 WORDS = "console=tty0 console=ttyS0 intel_iommu=off quiet splash"
 KEYS = ("quiet", "console", "intel_iommu", "iommu", "vfio_pci.ids", "splash")
-
-
-def revert(on: Any, *, check: bool = False) -> dict[str, Any]:
-    """Take everything back, as a revert of the whole collection will."""
-    procedure = build_revert(on.host)
-    assert procedure is not None
-    return execute(on.host, procedure, module="revert", check_mode=check)
 
 
 def seen(on: Any) -> Observed:
@@ -72,8 +60,7 @@ def test_everything_is_as_before(tmp_path: Path, kind: Kind) -> None:
     assert expected["changed"]
     assert not expected["kept"]
     assert settled(on) == before
-    assert not StateStore(on.host).all("kernel_parameter")
-    assert build_revert(on.host) is None
+    assert not is_remembered(on)
 
 
 @EVERY_KIND
@@ -91,11 +78,16 @@ def test_what_somebody_else_changed_since_stays(tmp_path: Path, kind: Kind) -> N
     result = revert(on)
     assert {item["name"] for item in result["kept"]} == {"intel_iommu"}
     assert {item["place"] for item in result["kept"]} == set(record.after)
+    assert result["warnings"] == [
+        f"The kernel parameter intel_iommu in {item['place']} was changed by somebody else after this collection "
+        "changed it. It is left as it is."
+        for item in result["kept"]
+    ]
     assert all((item["left"], item["found"]) == (["intel_iommu=on"], ["intel_iommu=sm_on"]) for item in result["kept"])
     after = settled(on)
     assert after["iommu"] == before["iommu"]
     assert set(after["intel_iommu"][1]) - {()} == {("intel_iommu=sm_on",)}  # a recovery entry never had it
-    assert build_revert(on.host) is None  # what is left is theirs
+    assert not is_remembered(on)  # what is left is theirs
 
 
 def test_the_running_kernel_is_compared_with_what_is_given_back(tmp_path: Path) -> None:
@@ -193,8 +185,14 @@ def test_records_of_a_boot_loader_that_is_no_longer_used(tmp_path: Path) -> None
     run(on, ["intel_iommu=on"])
     state = on.path("/var/lib/kvm-passthrough/state.json")
     state.write_text(state.read_text().replace('"grub"', '"zipl"'))
-    assert build_revert(on.host) is None
-    assert StateStore(on.host).all("kernel_parameter")
+    for check in (True, False):
+        result = revert(on, check=check)
+        assert (result["changed"], result["kept"]) == (False, [])
+        assert result["warnings"] == [
+            "This collection also changed intel_iommu in the settings of zipl, with which this host does not boot now. "
+            "That is left as it is; a revert takes it back when the host boots with it again."
+        ]
+    assert is_remembered(on)
 
 
 def test_a_value_somebody_set_between_two_changes_of_ours_is_named(tmp_path: Path) -> None:
@@ -205,15 +203,19 @@ def test_a_value_somebody_set_between_two_changes_of_ours_is_named(tmp_path: Pat
     result = revert(on)
     assert result["diverged"] == ["intel_iommu"]
     assert seen(on).places("intel_iommu") == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=off"]}
-    assert build_revert(on.host) is None
+    assert not is_remembered(on)
 
 
 def test_a_host_whose_boot_loader_is_not_handled_has_nothing_to_take_back(tmp_path: Path) -> None:
-    tree = SysfsTree(tmp_path)
-    tree.path("/run").mkdir()
+    class Other:
+        root = tmp_path
+        host = SysfsTree(tmp_path).host()
+
+    on = Other()
+    (tmp_path / "run").mkdir()
     before = tree_listing(tmp_path)
     for check in (True, False):
-        result = execute(tree.host(), build_any(tree.host(), revert=True), module="x", check_mode=check)
+        result = revert(on, check=check)
         assert (result["changed"], result["reboot_required"], result["kept"]) == (False, False, [])
         assert result["bootloader"] is None
         assert result["running"].startswith("BOOT_IMAGE=")
@@ -226,7 +228,7 @@ def test_a_boot_loader_that_is_not_handled_any_more_is_no_reason_to_forget(tmp_p
     on.path(on.config).unlink()
     on.path(DEFAULTS).unlink()
     with pytest.raises(PassthroughError):
-        build_any(on.host, revert=True)
+        revert(on)
 
 
 def test_what_is_somebody_elses_is_told_once(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_what_is_somebody_elses_is_told_once(tmp_path: Path) -> None:
     assert not result["changed"]
     assert [item["found"] for item in result["kept"]] == [["intel_iommu=sm_on"]]
     assert tree_listing(on.root, exclude=("run", "var/lib/kvm-passthrough")) == tree
-    assert build_revert(on.host) is None
+    assert not is_remembered(on)
 
 
 def test_after_a_crash_nothing_of_ours_is_somebody_elses() -> None:
@@ -258,7 +260,7 @@ def test_after_a_crash_nothing_of_ours_is_somebody_elses() -> None:
     restoration, kept = restoration_of([record], Found())  # type: ignore[arg-type]
     assert restoration.at("A") == restoration.at("D") == Request((Parameter.parse("x=1"),))
     assert not restoration.at("B").keys
-    assert [(item.place, item.left, item.found) for item in kept] == [("B", ("x=3",), ("x=9",))]
+    assert [(item.details["place"], item.left, item.found) for item in kept] == [("B", ["x=3"], ["x=9"])]
 
 
 def test_a_restoration_wants_nothing_in_other_places() -> None:
@@ -300,7 +302,7 @@ def test_grubs_variables_have_what_they_had(
     on = GrubHost(tmp_path_factory.mktemp("host"), "\n".join(lines), kernels=["6.1.0-13-amd64"])
     keys = ("iommu", "amd_iommu", "quiet", "console", "a")
     before = {key: seen(on).places(key) for key in keys}
-    if not run(on, present, absent)["changed"] or build_revert(on.host) is None:
+    if not run(on, present, absent)["changed"] or not is_remembered(on):
         return
     assert not revert(on)["kept"]
     after = {key: seen(on).places(key) for key in keys}
@@ -308,4 +310,4 @@ def test_grubs_variables_have_what_they_had(
         for variable in {*before[key], *after[key]}:
             found = [list(dict.fromkeys(state[key].get(variable, []))) for state in (before, after)]
             assert found[0] == found[1]
-    assert not StateStore(on.host).all("kernel_parameter")
+    assert not is_remembered(on)

@@ -103,7 +103,7 @@ def test_another_number_by_somebody_else_stays(kernel: SriovKernel) -> None:
     done = revert(kernel)
     assert kernel.attribute(numvfs) == "5"
     (kept,) = done["kept"]
-    assert kept["target"] == f"number of virtual functions of {SECOND_PF}"
+    assert kept["target"] == f"The number of virtual functions of {SECOND_PF}"
     assert (kept["left"]["count"], kept["found"]["count"]) == (3, 5)
     assert "changed by somebody else" in done["warnings"][0]
     # What was to make ours at the next boot goes all the same.
@@ -116,7 +116,9 @@ def test_another_setting_by_somebody_else_stays(kernel: SriovKernel) -> None:
     run(kernel, {"pf": PF, "count": 2, "drivers_autoprobe": True, "vfs": vfs})
     kernel.run(["ip", "link", "set", "dev", "enp1s0", "vf", "0", "vlan", "9"])
     done = revert(kernel)
-    assert [(item["target"], item["left"], item["found"]) for item in done["kept"]] == [(f"vlan of VF 0 of {PF}", 7, 9)]
+    assert [(item["target"], item["left"], item["found"]) for item in done["kept"]] == [
+        (f"The vlan of VF 0 of {PF}", 7, 9)
+    ]
     assert "set trust of VF 1" in " ".join(action["description"] for action in done["actions"])
 
 
