@@ -10,8 +10,8 @@ own parameters; what follows is for init).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
@@ -120,6 +120,10 @@ class CommandLine:
         """Every parameter whose :attr:`Parameter.key` is ``key``, in order."""
         return tuple(parameter for parameter in self.parameters if parameter.key == key)
 
+    def without(self, keys: Collection[str]) -> CommandLine:
+        """The command line without the parameters of these keys."""
+        return replace(self, parameters=tuple(p for p in self.parameters if p.key not in keys))
+
 
 @dataclass(frozen=True)
 class Request:
@@ -170,6 +174,14 @@ class Request:
     def at(self, *_places: str) -> Request:
         """What is wanted in a place of the settings; what an operator writes is wanted in each of them."""
         return self
+
+    def of_entry(self, line: CommandLine, *places: str, is_rescue: bool) -> Request:
+        """What is wanted of a boot entry with this command line, which is one of these places.
+
+        A rescue entry only loses what contradicts, and gets nothing new.
+        """
+        wanted = self.at(*places)
+        return wanted.only(wanted.contradicted(line)) if is_rescue else wanted
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -270,6 +282,10 @@ class Restoration(Request):
     def at(self, *places: str) -> Request:
         """What is wanted in the first of these places that is known."""
         return next((self.places[place] for place in places if place in self.places), Request())
+
+    def of_entry(self, line: CommandLine, *places: str, is_rescue: bool) -> Request:
+        """What is wanted in its place: a rescue entry gets back what it lost."""
+        return self.at(*places)
 
     @property
     def keys(self) -> tuple[str, ...]:

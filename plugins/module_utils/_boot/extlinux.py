@@ -25,12 +25,22 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, RemoveLeftovers, WriteFile
+from .._core.plan import Action, WriteFile
 from .._core.state import Record
 from . import extlinux_conf
 from .cmdline import CommandLine, Parameter, Request, may_share_a_root, roots, running
 from .extlinux_conf import Label
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
+from .loader import (
+    ALL_KERNELS,
+    BootPlan,
+    Configuration,
+    Entry,
+    changed_entries,
+    check_length,
+    records_of,
+    refuse_default_kernel,
+    spellings,
+)
 from .shell import OPAQUE, Assignment, ShellSyntaxError, apply_changes, assignments, evaluate
 from .words import edited
 
@@ -105,13 +115,9 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """Where the settings, or the labels nothing generates, have a name."""
-        found = {place: [p.text for p in line.named(key)] for place, line in self._lines().items()}
-        return {place: texts for place, texts in found.items() if texts}
-
-    def _lines(self) -> dict[str, CommandLine]:
-        if self.settings is None:
-            return {_place(label): label.command_line for label in self.labels}
-        return {self.settings.place: self.settings.normal}
+        if self.settings is not None:
+            return spellings({self.settings.place: self.settings.normal}, key)
+        return spellings({_place(label): label.command_line for label in self.labels}, key)
 
     def entry(self, label: Label, line: CommandLine) -> Entry:
         """A label as an entry."""
@@ -187,7 +193,7 @@ class Extlinux:
             settings = self._settings({path: files.observe(self._host, path) for path in self._source_paths()})
         labels = tuple(extlinux_conf.labels(config.text))
         paths = [CONFIG, *(settings.sources if settings is not None else ())]
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         return Seen(settings, config, labels, roots(running(self._host)), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
@@ -208,9 +214,8 @@ class Extlinux:
             plan = self._plan_in_place(seen, request)
         else:
             plan = self._plan_settings(seen, seen.settings, request)
-        written = {action.target for action in plan.actions}
-        files.require_writable(self._host, sorted(written))
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        files.require_writable(self._host, sorted(plan.targets))
+        plan.sweep(seen.leftovers)
         return plan
 
     def _plan_in_place(self, seen: Seen, request: Request) -> BootPlan:
@@ -235,9 +240,9 @@ class Extlinux:
                 WriteFile(
                     CONFIG,
                     seen.config,
-                    replace(seen.config, content=text.encode("utf-8", "surrogateescape")),
+                    seen.config.with_text(text),
                     description=f"change the kernel parameters in {CONFIG}, which nothing generates",
-                    records=_records(seen, after, request),
+                    records=records_of(NAME, request, seen, after),
                 )
             )
         return plan
@@ -258,7 +263,7 @@ class Extlinux:
             entries = tuple(after.entry(label, lines[label.name]) for label in seen.labels)
             predicted = replace(predicted, entries=entries)
         plan = BootPlan(predicted=predicted)
-        records: Sequence[Record] | None = _records(seen, after, request)
+        records: Sequence[Record] = records_of(NAME, request, seen, after)
         for path, wanted in edited_settings.sources.items():
             observed = settings.sources.get(path, FileState(None))
             if wanted != observed:
@@ -328,7 +333,7 @@ class Extlinux:
         request = request.at(settings.place)
         if not request.unmet(settings.normal):
             return settings
-        kept = _others(settings.normal, request)
+        kept = settings.normal.without(request.keys)
         reason = "no assignment that can be edited was found"
         for sources in self._candidates(settings, request):
             try:
@@ -336,7 +341,7 @@ class Extlinux:
             except PassthroughError as error:
                 reason = str(error)
                 continue
-            if not request.unmet(result.normal) and _others(result.normal, request) == kept:
+            if not request.unmet(result.normal) and result.normal.without(request.keys) == kept:
                 return result
             reason = f"after the edit the parameters would be {result.parameters!r}"
         raise PassthroughError(
@@ -352,21 +357,20 @@ class Extlinux:
         path = settings.path
         if path == KERNEL_SETTINGS:
             state = sources[path]
-            return [{**sources, path: _content(state, edited(state.text, request))}]
+            return [{**sources, path: state.with_text(edited(state.text, request))}]
         result = []
         if path and not path.startswith(PACKAGED):
             text = _edited_assignment(sources[path].text, request)
             if text is not None:
-                result.append({**sources, path: _content(sources[path], text)})
+                result.append({**sources, path: sources[path].with_text(text)})
         line = f"{VARIABLE}={_quoted(str(request.apply(settings.normal)))}\n"
         if path.startswith(PACKAGED):
-            result.append({**sources, OVERRIDE: _content(sources.get(OVERRIDE, FileState(None)), line)})
+            result.append({**sources, OVERRIDE: sources.get(OVERRIDE, FileState(None)).with_text(line)})
         elif not path:
             state = sources.get(DEFAULTS, FileState(None))
             text = state.text + ("" if not state.text or state.text.endswith("\n") else "\n")
-            result.append(
-                {DEFAULTS: _content(state, text + line), **{p: s for p, s in sources.items() if p != DEFAULTS}}
-            )
+            others = {p: s for p, s in sources.items() if p != DEFAULTS}
+            result.append({DEFAULTS: state.with_text(text + line), **others})
         return result
 
 
@@ -378,9 +382,7 @@ class Generate(Action):
     def __init__(self, seen: Seen, predicted: Configuration, request: Request) -> None:
         self.description = f"generate {CONFIG} by {GENERATOR}"
         self.target = CONFIG
-        pairs = [(o, n) for o, n in zip(seen.configuration.entries, predicted.entries) if o != n]
-        self.before = [f"{entry.title}: {entry.command_line}" for entry, _unused in pairs]
-        self.after = [f"{entry.title}: {entry.command_line}" for _unused, entry in pairs]
+        self.before, self.after = changed_entries(seen.configuration.entries, predicted.entries)
         self._seen = seen
         self._predicted = predicted
         self._request = request
@@ -495,11 +497,6 @@ def _removal(request: Request) -> Request:
     return Request((), (*(Parameter(key, key) for key in wanted), *request.absent))
 
 
-def _others(line: CommandLine, request: Request) -> tuple[list[str], tuple[str, ...]]:
-    """What a command line has beside the names of the request."""
-    return [p.text for p in line.parameters if p.key not in request.keys], line.init_arguments
-
-
 def _escaped(text: str) -> str:
     return re.sub(r'([\\"$`])', r"\\\1", text)
 
@@ -508,19 +505,5 @@ def _quoted(text: str) -> str:
     return f'"{_escaped(text)}"'
 
 
-def _content(state: FileState, text: str) -> FileState:
-    content = text.encode("utf-8", "surrogateescape")
-    return FileState(content) if state.content is None else replace(state, content=content)
-
-
 def _place(label: Label) -> str:
     return f"{CONFIG}:{label.name}"
-
-
-def _records(seen: Seen, after: Seen, request: Request) -> list[Record]:
-    """One record for each name of the request that changes in a place."""
-    return [
-        Record(RECORD_KIND, key, seen.places(key), after.places(key), restore={"bootloader": NAME})
-        for key in request.keys
-        if seen.places(key) != after.places(key)
-    ]

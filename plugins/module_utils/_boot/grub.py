@@ -31,13 +31,23 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, RemoveLeftovers, WriteFile
+from .._core.plan import Action, WriteFile
 from .._core.state import Record
 from .cmdline import CommandLine, Parameter, Request, Restoration, running
 from .efi import variable_evidence
 from .grub_layout import Layout, find_layout, read_config
 from .grub_script import BootEntry, GrubSyntaxError, Word, arguments, boot_entries, uses_boot_loader_specification
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
+from .loader import (
+    ALL_KERNELS,
+    BootPlan,
+    Configuration,
+    Entry,
+    changed_entries,
+    check_length,
+    records_of,
+    refuse_default_kernel,
+    spellings,
+)
 from .shell import Assignment, AssignmentEdit, ShellSyntaxError, apply_changes, assignments, evaluate
 
 NAME = "grub"
@@ -98,8 +108,7 @@ class Settings:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """Where parameters of a name stand: variable -> spellings, for records."""
-        found = {variable: [p.text for p in self.command_line(variable).named(key)] for variable in VARIABLES}
-        return {variable: texts for variable, texts in found.items() if texts}
+        return spellings({variable: self.command_line(variable) for variable in VARIABLES}, key)
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ class Grub:
         config_path = self._config()
         config = files.observe(self._host, config_path)
         paths = (*settings.sources, config_path)
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         return Seen(settings, config, tuple(read_entries(config.text, self.layout)), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
@@ -202,17 +211,12 @@ class Grub:
         settings = self.edited(seen.settings, request)
         predicted = self.predict(seen, settings, request)
         plan = BootPlan(predicted=predicted)
-        records = [
-            Record(RECORD_KIND, key, seen.settings.places(key), settings.places(key), restore={"bootloader": self.name})
-            for key in request.keys
-            if seen.settings.places(key) != settings.places(key)
-        ]
+        records = records_of(self.name, request, seen.settings, settings)
         plan.extend(settings_writes(seen.settings, settings, records))
         if plan.changed or stale(seen.configuration.entries, predicted, request):
             plan.add(self._generation(seen, predicted, request, plan.changed))
-        written = {action.target for action in plan.actions}
-        files.require_writable(self._host, sorted(self._replaced(written)))
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        files.require_writable(self._host, sorted(self._replaced(plan.targets)))
+        plan.sweep(seen.leftovers)
         return plan
 
     # -- what another way of generating has of its own ---------------------------------------------------
@@ -453,8 +457,7 @@ class _SettingsEdit:
                 for variable, added in self._new.items():
                     escaped = " ".join(added).replace('"', '\\"')
                     text += f'{variable}="{escaped}"\n'
-            content = text.encode("utf-8", "surrogateescape")
-            result[path] = state if content == state.content else replace(state, content=content)
+            result[path] = state if text == state.text else state.with_text(text)
         return result
 
     def described(self) -> str:
@@ -508,9 +511,7 @@ class GenerateConfig(Action):
     def __init__(self, layout: Layout, entries: Sequence[Entry], predicted: Configuration, request: Request) -> None:
         self.description = f"generate {layout.config} from GRUB's settings"
         self.target = layout.config
-        pairs = [(old, new) for old, new in zip(entries, predicted.entries) if old != new]
-        self.before = [f"{entry.title}: {entry.command_line}" for entry, _unused in pairs]
-        self.after = [f"{entry.title}: {entry.command_line}" for _unused, entry in pairs]
+        self.before, self.after = changed_entries(entries, predicted.entries)
         self._layout = layout
         self._predicted = predicted
         self._request = request

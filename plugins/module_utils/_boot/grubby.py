@@ -30,10 +30,19 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import RemoveLeftovers, WriteFile
+from .._core.plan import WriteFile
 from .._core.state import Record
 from . import entries, grub, grub_environment, kernel_install
-from .cmdline import RUNNING_PATH, CommandLine, Parameter, Request, Restoration, running
+from .cmdline import (
+    RUNNING_PATH,
+    CommandLine,
+    Parameter,
+    Request,
+    Restoration,
+    may_share_a_root,
+    roots,
+    running,
+)
 from .efi import variable_evidence
 from .grub_environment import ENVIRONMENT
 from .grub_layout import find_layout, read_config
@@ -41,12 +50,13 @@ from .grub_script import GrubSyntaxError, arguments, commands
 from .loader import (
     ALL_KERNELS,
     DEFAULT_KERNEL,
-    RECORD_KIND,
     BootPlan,
     Configuration,
     Entry,
     check_length,
+    record_of,
     refuse_default_kernel,
+    spellings,
 )
 from .words import edited
 
@@ -97,6 +107,11 @@ class Found:
         """What it is to the rest of this collection."""
         return Entry(self.title, self.kernel, self.command_line, self.is_rescue, self.is_ours)
 
+    def wanted(self, request: Request) -> Request:
+        """What is wanted of it: something of its own, or what is wanted where it has its parameters from."""
+        source = ENVIRONMENT if self.has_kernelopts else "" if self.is_rescue else kernel_install.SETTINGS
+        return request.of_entry(self.command_line, self.path, source, is_rescue=self.is_rescue)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -138,7 +153,7 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """The settings and the entries that have a name."""
-        return {**_spelled({f.path: f.command_line for f in self.ours}, key), **self.settings_places(key)}
+        return {**spellings({f.path: f.command_line for f in self.ours}, key), **self.settings_places(key)}
 
     def settings_places(self, key: str) -> dict[str, list[str]]:
         """The settings, and the rescue entry, which has its own, where they have a name."""
@@ -148,7 +163,7 @@ class Seen:
             lines[ENVIRONMENT] = CommandLine.parse(kernelopts)
         if self.settings.path == kernel_install.SETTINGS:
             lines[kernel_install.SETTINGS] = self.settings.command_line("", "-")
-        return {**_spelled(lines, key), **(self.defaults.places(key) if self.defaults else {})}
+        return {**spellings(lines, key), **(self.defaults.places(key) if self.defaults else {})}
 
 
 class GrubWithEntries:
@@ -198,15 +213,15 @@ class GrubWithEntries:
         environment = files.observe(self._host, ENVIRONMENT)
         variables = self._variables(environment)
         machine_id = kernel_install.names(self._host).machine_id
-        roots = _roots(running(self._host))
+        root = roots(running(self._host))
         found: list[Found] = []
         for name in self._names():
-            found += _entry(self._host, f"{ENTRIES}/{name}", variables, machine_id, roots)
+            found += _entry(self._host, f"{ENTRIES}/{name}", variables, machine_id, root)
         defaults = grub.Grub(self._host).settings() if self._host.exists(grub.DEFAULTS) else None
         # 20-grub.install takes every word of the file for a parameter, also those of comments.
         settings = replace(kernel_install.settings(self._host), has_comments=False)
         paths = [kernel_install.SETTINGS, ENVIRONMENT, grub.DEFAULTS, *(entry.path for entry in found)]
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         listed = {
             info["id"]: CommandLine.parse(f"{'root=' if info.get('root') else ''}{info.get('root', '')} {info['args']}")
             for info in self._info("ALL")
@@ -249,9 +264,8 @@ class GrubWithEntries:
         for old, new in zip(seen.found, after.found):
             check_length(new.title, old.command_line, new.command_line, put_before=f"BOOT_IMAGE={new.kernel} ")
         plan = self._actions(seen, after, request, kernels)
-        written = {action.target for action in plan.actions}
-        files.require_writable(self._host, sorted(written))
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        files.require_writable(self._host, sorted(plan.targets))
+        plan.sweep(seen.leftovers)
         return plan
 
     # -- observing ---------------------------------------------------------------------------------------
@@ -319,7 +333,7 @@ class GrubWithEntries:
         settings = seen.settings
         if settings.path == RUNNING_PATH and not seen.has_kernelopts:
             normal = [found for found in seen.ours if not found.is_rescue] or list(seen.ours)
-            stale = any(_wanted(found, request).unmet(found.command_line) for found in normal)
+            stale = any(found.wanted(request).unmet(found.command_line) for found in normal)
             if stale or request.at(kernel_install.SETTINGS).unmet(settings.command_line("", "-")):
                 current = self._current(normal)
                 settings = kernel_install.settings_of_entry(settings, _without_variables(current.options))
@@ -407,9 +421,7 @@ class WriteBootFile(WriteFile):
         grub.write_back(host, self.target)
 
 
-def _entry(
-    host: Host, path: str, variables: Mapping[str, str], machine_id: str, running_roots: frozenset[str]
-) -> list[Found]:
+def _entry(host: Host, path: str, variables: Mapping[str, str], machine_id: str, root: frozenset[str]) -> list[Found]:
     """The entry at ``path``; none when it boots something else than Linux.
 
     :raises PassthroughError: ``boot_entries_not_understood``
@@ -427,9 +439,7 @@ def _entry(
     name = path.rpartition("/")[2]
     owner = _OWNED.fullmatch(name)
     # The machine-id of an image changes when it is first booted, and its entries keep their names: the root decides.
-    roots = _roots(line)
-    is_elsewhere = bool(roots and running_roots and not roots & running_roots)
-    is_ours = not is_elsewhere or bool(owner and owner.group(1) == machine_id)
+    is_ours = may_share_a_root(root, roots(line)) or bool(owner and owner.group(1) == machine_id)
     title = entries.value(state.text, "title") or name
     return [Found(path, state, title, kernel, options, line, is_ours)]
 
@@ -497,7 +507,7 @@ def _compare(seen: Seen, request: Request) -> None:
 def _changed(found: Found, seen: Seen, request: Request) -> Found:
     """An entry with what is wanted, as far as the settings do not give it that."""
     line = found.command_line
-    request = _wanted(found, request)
+    request = found.wanted(request)
     keys = request.unmet(line)
     if not keys:
         return found
@@ -542,7 +552,7 @@ def _rewritten(found: Found, text: str, seen: Seen, edit: Request, wanted: Reque
             "section) and apply it again.",
             path=found.path,
         )
-    if left or _others(line, wanted) != _others(found.command_line, wanted):
+    if left or line.without(wanted.keys) != found.command_line.without(wanted.keys):
         raise PassthroughError(
             "value_not_representable",
             f"{found.path} cannot be changed without touching other parameters: the kernel would be handed "
@@ -550,30 +560,13 @@ def _rewritten(found: Found, text: str, seen: Seen, edit: Request, wanted: Reque
             "Look for single quotes and backslashes in its options line, which GRUB takes for its own, and correct it.",
             path=found.path,
         )
-    content = text.encode("utf-8", "surrogateescape")
-    return replace(found, state=replace(found.state, content=content), options=options, command_line=line)
+    return replace(found, state=found.state.with_text(text), options=options, command_line=line)
 
 
 def _without_variables(options: str) -> CommandLine:
     """Options without the variables in them: tuned adds its own to a new entry (92-tuned.install)."""
     line = CommandLine.parse(options)
     return replace(line, parameters=tuple(p for p in line.parameters if not p.text.startswith("$")))
-
-
-def _wanted(found: Found, request: Request) -> Request:
-    """What is wanted of one entry: something of its own, or what is wanted where it has its parameters from.
-
-    A rescue entry only loses what contradicts, and gets nothing new.
-    """
-    source = ENVIRONMENT if found.has_kernelopts else "" if found.is_rescue else kernel_install.SETTINGS
-    wanted = request.at(found.path, source)
-    if not found.is_rescue or isinstance(request, Restoration):
-        return wanted
-    return wanted.only(wanted.contradicted(found.command_line))
-
-
-def _others(line: CommandLine, request: Request) -> list[str]:
-    return [parameter.text for parameter in line.parameters if parameter.key not in request.keys]
 
 
 def _with(seen: Seen, changed: Mapping[str, Found]) -> tuple[Found, ...]:
@@ -592,16 +585,8 @@ def _records(seen: Seen, after: Seen, request: Request, kernels: str) -> list[Re
             pairs = [(old, new) for old, new in pairs if old.path in request.places]
         else:
             pairs = []
-        before.update(_spelled({old.path: old.command_line for old, _unused in pairs}, key))
-        now.update(_spelled({new.path: new.command_line for _unused, new in pairs}, key))
+        before.update(spellings({old.path: old.command_line for old, _unused in pairs}, key))
+        now.update(spellings({new.path: new.command_line for _unused, new in pairs}, key))
         if before != now:
-            records.append(Record(RECORD_KIND, key, before, now, restore={"bootloader": NAME}))
+            records.append(record_of(NAME, key, before, now))
     return records
-
-
-def _spelled(lines: Mapping[str, CommandLine], key: str) -> dict[str, list[str]]:
-    return {path: [p.text for p in line.named(key)] for path, line in lines.items() if line.named(key)}
-
-
-def _roots(line: CommandLine) -> frozenset[str]:
-    return frozenset(parameter.value or "" for parameter in line.named("root"))

@@ -112,10 +112,7 @@ class Settings:
     @property
     def wanted(self) -> FileState:
         """What :data:`SETTINGS` has to be for these settings."""
-        content = self.text.encode("utf-8", "surrogateescape")
-        if self.state.content is None:
-            return FileState(content)
-        return replace(self.state, content=content)
+        return self.state.with_text(self.text)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """The parts of the text that are parameters: all of it, or runs of lines without a comment between them."""
@@ -166,8 +163,7 @@ def settings(host: Host) -> Settings:
 
 def settings_of_entry(found: Settings, line: CommandLine) -> Settings:
     """Settings for :data:`SETTINGS` that keep for new kernels what an existing entry has."""
-    kept = [p for p in line.parameters if p.key != _MACHINE_ID_PARAMETER]
-    text = without_loader_words(replace(line, parameters=tuple(kept)))
+    text = without_loader_words(line.without((_MACHINE_ID_PARAMETER,)))
     return replace(found, path=SETTINGS, text=f"{text}\n")
 
 
@@ -201,16 +197,7 @@ def trial_entry(host: Host, token: str, version: str, image: str) -> str:
     with host.temporary_directory("kernel-install") as directory:
         _prepare(host, directory, token)
         _add(host, directory, version, image, [plugin])
-        made = f"{directory}/loader/entries"
-        found = [name for name in host.list_dir(made) if name.endswith(".conf")]
-        if len(found) != 1:
-            raise PassthroughError(
-                "generator_failed",
-                f"{PROGRAM} ended without an error, but made {len(found)} entries for the kernel {version} "
-                "instead of one.",
-                f"Run {PROGRAM} --verbose add {version} {image} by hand and look at what it says.",
-            )
-        return host.read_text(f"{made}/{found[0]}")
+        return host.read_text(_only(host, f"{directory}/loader/entries", ".conf", "entries", version, image))
 
 
 def new_image(host: Host, token: str, version: str, image: str) -> bytes:
@@ -221,16 +208,7 @@ def new_image(host: Host, token: str, version: str, image: str) -> bytes:
     with host.temporary_directory("kernel-install") as directory:
         _prepare(host, directory, token)
         _add(host, directory, version, image, [])
-        made = f"{directory}/EFI/Linux"
-        found = [name for name in host.list_dir(made) if name.endswith(".efi")]
-        if len(found) != 1:
-            raise PassthroughError(
-                "generator_failed",
-                f"{PROGRAM} ended without an error, but made {len(found)} unified kernel images for the kernel "
-                f"{version} instead of one.",
-                f"Run {PROGRAM} --verbose add {version} {image} by hand and look at what it says.",
-            )
-        return host.read_bytes(f"{made}/{found[0]}")
+        return host.read_bytes(_only(host, f"{directory}/EFI/Linux", ".efi", "unified kernel images", version, image))
 
 
 def _prepare(host: Host, directory: str, token: str) -> None:
@@ -246,10 +224,25 @@ def _add(host: Host, directory: str, version: str, image: str, plugins: Sequence
     host.run(["env", *environment, PROGRAM, "add", version, host.path(image)], timeout=TIMEOUT)
 
 
+def _only(host: Host, directory: str, suffix: str, what: str, version: str, image: str) -> str:
+    """The path of the one file that was made.
+
+    :param what: what it is, in the plural
+    :raises PassthroughError: ``generator_failed`` when there is none, or several
+    """
+    found = [name for name in host.list_dir(directory) if name.endswith(suffix)]
+    if len(found) != 1:
+        raise PassthroughError(
+            "generator_failed",
+            f"{PROGRAM} ended without an error, but made {len(found)} {what} for the kernel {version} instead of one.",
+            f"Run {PROGRAM} --verbose add {version} {image} by hand and look at what it says.",
+        )
+    return f"{directory}/{found[0]}"
+
+
 def without_loader_words(line: CommandLine) -> str:
     """A command line without what the boot loader put there."""
-    kept = [parameter for parameter in line.parameters if parameter.name not in ("BOOT_IMAGE", "initrd")]
-    return str(replace(line, parameters=tuple(kept)))
+    return str(line.without(("BOOT_IMAGE", "initrd")))
 
 
 def _assignments(host: Host, paths: Sequence[str]) -> dict[str, str]:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from .._core.errors import PassthroughError
 from .._core.plan import Plan
+from .._core.state import Record
 from .cmdline import CommandLine, Request
 
 RECORD_KIND = "kernel_parameter"
@@ -69,15 +70,19 @@ class BootPlan(Plan):
     predicted: Configuration = field(default_factory=lambda: Configuration(CommandLine(), CommandLine()))
 
 
-class Observed(Protocol):
+class Settings(Protocol):
+    """Where a boot loader has parameters."""
+
+    def places(self, key: str) -> dict[str, list[str]]:
+        """Where parameters of a name stand in the settings, for records: place -> their spellings, in order."""
+
+
+class Observed(Settings, Protocol):
     """What a boot loader observes: at least its configuration."""
 
     @property
     def configuration(self) -> Configuration:
         """The configuration as it is now."""
-
-    def places(self, key: str) -> dict[str, list[str]]:
-        """Where parameters of a name stand in the settings, for records: place -> their spellings, in order."""
 
 
 Seen = TypeVar("Seen", bound=Observed)
@@ -151,6 +156,34 @@ class Detection:
     evidence: Sequence[str]
     container: str | None = None
     """What shows that this is a container, which no boot loader starts: only the files of this one are meant."""
+
+
+def spellings(lines: Mapping[str, CommandLine], key: str) -> dict[str, list[str]]:
+    """The places that have a name, of these command lines by place, as :meth:`Settings.places` gives them."""
+    found = {place: [parameter.text for parameter in line.named(key)] for place, line in lines.items()}
+    return {place: texts for place, texts in found.items() if texts}
+
+
+def records_of(name: str, request: Request, before: Settings, after: Settings) -> list[Record]:
+    """One record for each name of the request that changes in a place.
+
+    :param name: the boot loader's
+    """
+    places = {key: (before.places(key), after.places(key)) for key in request.keys}
+    return [record_of(name, key, *states) for key, states in places.items() if states[0] != states[1]]
+
+
+def record_of(name: str, key: str, before: dict[str, list[str]], after: dict[str, list[str]]) -> Record:
+    """The record of a name of a parameter, as :class:`BootLoader` describes it."""
+    return Record(RECORD_KIND, key, before, after, restore={"bootloader": name})
+
+
+def changed_entries(before: Sequence[Entry], after: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """The entries that differ, as lines for ``before`` and ``after`` of the action that changes them."""
+    pairs = [(old, new) for old, new in zip(before, after) if old != new]
+    return [f"{old.title}: {old.command_line}" for old, _unused in pairs], [
+        f"{new.title}: {new.command_line}" for _unused, new in pairs
+    ]
 
 
 def check_length(

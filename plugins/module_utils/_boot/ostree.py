@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from .._core.errors import PassthroughError
 from .._core.host import Host
 from . import entries
@@ -33,7 +31,7 @@ def present(host: Host, path: str) -> list[str]:
 
 def without_path(line: CommandLine) -> CommandLine:
     """A command line without the parameter that names the deployment."""
-    return replace(line, parameters=tuple(p for p in line.parameters if p.key != OWN_PARAMETER))
+    return line.without((OWN_PARAMETER,))
 
 
 def boot_entries(host: Host) -> list[Entry]:

@@ -25,14 +25,23 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import RemoveLeftovers, RunCommand, WriteFile
-from .._core.state import Record
+from .._core.plan import RunCommand, WriteFile
 from . import entries, grub
 from .cmdline import RUNNING_PATH, CommandLine, Request, running
 from .efi import variable_evidence
 from .grub_script import BootEntry, GrubSyntaxError, boot_entries
 from .kernel_install import SETTINGS, without_loader_words
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
+from .loader import (
+    ALL_KERNELS,
+    BootPlan,
+    Configuration,
+    Entry,
+    changed_entries,
+    check_length,
+    records_of,
+    refuse_default_kernel,
+    spellings,
+)
 from .words import edited
 
 NAME = "proxmox-boot-tool"
@@ -165,8 +174,7 @@ class KernelLine:
     @property
     def wanted(self) -> FileState:
         """What :data:`SETTINGS` has to be for this line."""
-        content = self.text.encode("utf-8", "surrogateescape")
-        return FileState(content) if self.state.content is None else replace(self.state, content=content)
+        return self.state.with_text(self.text)
 
 
 @dataclass(frozen=True)
@@ -199,8 +207,7 @@ class Seen:
         """Where parameters of a name stand, for records."""
         places = self.grub.places(key) if self.grub is not None else {}
         if self.line is not None:  # a file that is made counts as what it is made of
-            texts = [parameter.text for parameter in self.line.command_line.named(key)]
-            places.update({SETTINGS: texts} if texts else {})
+            places.update(spellings({SETTINGS: self.line.command_line}, key))
         return places
 
 
@@ -259,7 +266,7 @@ class ProxmoxBootTool:
         uses_line = not all(partition.is_grub for partition in partitions)
         settings = self._grub.settings() if uses_grub else None
         paths = [*([SETTINGS] if uses_line else []), *(settings.sources if settings is not None else ())]
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         return Seen(line if uses_line else None, settings, partitions, leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
@@ -281,11 +288,7 @@ class ProxmoxBootTool:
             grub=self._grub.edited(seen.grub, request) if seen.grub is not None else None,
         )
         plan = BootPlan(predicted=seen.configuration)
-        records = [
-            Record(RECORD_KIND, key, seen.places(key), wanted.places(key), restore={"bootloader": NAME})
-            for key in request.keys
-            if seen.places(key) != wanted.places(key)
-        ]
+        records = records_of(NAME, request, seen, wanted)
         if seen.line is not None and wanted.line is not None and wanted.line is not seen.line:
             description = f"change the kernel parameters in {SETTINGS}"
             if not seen.line.is_file:
@@ -295,13 +298,12 @@ class ProxmoxBootTool:
             records = []
         if seen.grub is not None and wanted.grub is not None:
             plan.extend(grub.settings_writes(seen.grub, wanted.grub, records))
-        files.require_writable(self._host, [action.target for action in plan.actions])
+        files.require_writable(self._host, sorted(plan.targets))
         predicted = self._predict(seen, wanted, request)
         if plan.changed or any(_problem(partition, wanted, request) for partition in seen.partitions):
             plan.predicted = predicted
             plan.add(Refresh(self._host, seen, wanted, predicted, request))
-        written = {action.target for action in plan.actions}
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        plan.sweep(seen.leftovers)
         return plan
 
     def _predict(self, seen: Seen, wanted: Seen, request: Request) -> Configuration:
@@ -332,9 +334,7 @@ class Refresh(RunCommand):
             timeout=TIMEOUT,
             check=self._inspect,
         )
-        pairs = [(old, new) for old, new in zip(seen.configuration.entries, predicted.entries) if old != new]
-        self.before = [f"{entry.title}: {entry.command_line}" for entry, _unused in pairs]
-        self.after = [f"{entry.title}: {entry.command_line}" for _unused, entry in pairs]
+        self.before, self.after = changed_entries(seen.configuration.entries, predicted.entries)
         self._wanted = wanted
         self._request = request
 

@@ -30,7 +30,16 @@ from .._core.plan import Action
 from .._core.state import Record
 from . import ostree
 from .cmdline import CommandLine, Parameter, Request
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
+from .loader import (
+    ALL_KERNELS,
+    BootPlan,
+    Configuration,
+    Entry,
+    check_length,
+    records_of,
+    refuse_default_kernel,
+    spellings,
+)
 
 NAME = "rpm-ostree"
 PROGRAM = "rpm-ostree"
@@ -70,7 +79,7 @@ class Seen:
 
     def places(self, key: str) -> dict[str, list[str]]:
         """The one place there is, when it has a name."""
-        return _places(self.kargs, key)
+        return spellings({PLACE: self.kargs}, key)
 
     def with_kargs(self, kargs: CommandLine) -> Seen:
         """The same with a staged deployment that has these parameters."""
@@ -233,12 +242,7 @@ class ChangeKargs(Action):
             _run(host, "kargs", *back.options)
 
     def records(self) -> Sequence[Record]:
-        before, after = self._seen.kargs, self._kargs
-        return [
-            Record(RECORD_KIND, key, _places(before, key), _places(after, key), restore={"bootloader": NAME})
-            for key in self._request.keys
-            if before.named(key) != after.named(key)
-        ]
+        return records_of(NAME, self._request, self._seen, self._seen.with_kargs(self._kargs))
 
     def _inverse(self, now: CommandLine) -> Change:
         """What brings the former values of each name back that still has those this action gave it."""
@@ -312,8 +316,3 @@ def _busy(what: str) -> PassthroughError:
         "Wait until rpm-ostree status says State: idle (an automatic update may take minutes), and run the module "
         "again.",
     )
-
-
-def _places(kargs: CommandLine, key: str) -> dict[str, list[str]]:
-    texts = [parameter.text for parameter in kargs.named(key)]
-    return {PLACE: texts} if texts else {}

@@ -22,13 +22,22 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import Action, RemoveLeftovers, WriteFile
+from .._core.plan import Action, WriteFile
 from .._core.state import Record
 from . import entries, kernel_install, pe
-from .cmdline import RUNNING_PATH, CommandLine, Request, Restoration, may_share_a_root, roots, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
 from .efi import loader_variable, variable_evidence
 from .kernel_install import SETTINGS, Names, Settings
-from .loader import ALL_KERNELS, RECORD_KIND, BootPlan, Configuration, Entry, check_length, refuse_default_kernel
+from .loader import (
+    ALL_KERNELS,
+    BootPlan,
+    Configuration,
+    Entry,
+    check_length,
+    records_of,
+    refuse_default_kernel,
+    spellings,
+)
 
 NAME = "systemd-boot"
 IMAGE_NAME = "uki"
@@ -68,6 +77,15 @@ class Found:
         return self.kind != MADE or self.is_rescue
 
     @property
+    def source(self) -> str:
+        """Where it has its parameters from, for records."""
+        return self.path if self.is_on_its_own else SETTINGS
+
+    def wanted(self, request: Request) -> Request:
+        """What is wanted of it."""
+        return request.of_entry(self.command_line, self.source, is_rescue=self.is_rescue)
+
+    @property
     def changeable(self) -> bool:
         """Whether it is of this system, so that it is to have what is wanted."""
         return self.kind != FOREIGN
@@ -102,8 +120,7 @@ class Seen:
         lines = {found.path: found.command_line for found in self.found if found.changeable and found.is_on_its_own}
         if self.settings.path == SETTINGS:
             lines[SETTINGS] = self.settings.command_line("", "-")
-        found = {path: [parameter.text for parameter in line.named(key)] for path, line in lines.items()}
-        return {path: texts for path, texts in found.items() if texts}
+        return spellings(lines, key)
 
     @property
     def is_installed_to(self) -> bool:
@@ -158,7 +175,7 @@ class SystemdBoot:
                 if name.lower().endswith(".efi") and not name.startswith("."):
                     found += self._image(f"{directory}/{IMAGES}/{name}", names)
         paths = [SETTINGS, *(item.path for item in found)]
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         return Seen(settings, names, tuple(found), leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
@@ -175,7 +192,7 @@ class SystemdBoot:
                 f"No boot entry of this system was found{_seen_instead(seen.found)}.",
                 "Is the boot partition mounted, and does bootctl list show the entry that is booted?",
             )
-        stale = [found for found in changeable if _for(request, found).unmet(found.command_line)]
+        stale = [found for found in changeable if found.wanted(request).unmet(found.command_line)]
         base = self._base(seen, request, stale)
         is_read = base.path != RUNNING_PATH and (base.state.content is not None or seen.is_installed_to)
         settings = base.with_request(request.at(SETTINGS)) if is_read else base
@@ -189,7 +206,7 @@ class SystemdBoot:
             found=tuple(replace(f, command_line=after.get(f.path, f.command_line)) for f in seen.found),
         )
         plan = BootPlan(predicted=replace(predicted, settings=_written(settings)).configuration)
-        records: Sequence[Record] | None = _records(self.name, replace(seen, settings=base), predicted, request)
+        records: Sequence[Record] = records_of(self.name, request, replace(seen, settings=base), predicted)
         if settings is not seen.settings:
             plan.add(self._write_settings(seen, settings, records))
             records = ()
@@ -207,9 +224,8 @@ class SystemdBoot:
                 )
                 records = ()
             plan.add(action)
-        written = {action.target for action in plan.actions}
-        files.require_writable(self._host, sorted(written))
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        files.require_writable(self._host, sorted(plan.targets))
+        plan.sweep(seen.leftovers)
         return plan
 
     # -- observing ---------------------------------------------------------------------------------------
@@ -289,8 +305,8 @@ class SystemdBoot:
         if found.is_image:
             self._image_source(found)
             return settings.command_line(found.token, names.machine_id), None
-        text = entries.with_request(found.state.text, _for(request, found), found.path)
-        return entries.command_line(text), replace(found.state, content=text.encode("utf-8", "surrogateescape"))
+        text = entries.with_request(found.state.text, found.wanted(request), found.path)
+        return entries.command_line(text), found.state.with_text(text)
 
     def _image_source(self, found: Found) -> str:
         """The kernel an image is built from.
@@ -320,7 +336,7 @@ class SystemdBoot:
         return source
 
     @staticmethod
-    def _write_settings(seen: Seen, settings: Settings, records: Sequence[Record] | None) -> Action:
+    def _write_settings(seen: Seen, settings: Settings, records: Sequence[Record]) -> Action:
         state = seen.settings.state
         description = f"change the kernel parameters in {SETTINGS}"
         if state.content is None:
@@ -352,7 +368,7 @@ class WriteSettings(WriteFile):
         observed: FileState,
         wanted: FileState,
         description: str,
-        records: Sequence[Record] | None,
+        records: Sequence[Record],
         trial: Found | None,
         settings: Settings,
     ) -> None:
@@ -474,29 +490,11 @@ def _boot_directories(host: Host) -> list[str]:
     return found
 
 
-def _for(request: Request, found: Found) -> Request:
-    """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    wanted = request.at(found.path if found.is_on_its_own else SETTINGS)
-    if not found.is_rescue or isinstance(request, Restoration):
-        return wanted
-    return wanted.only(wanted.contradicted(found.command_line))
-
-
 def _written(settings: Settings) -> Settings:
     """Settings as they are observed when they have been written."""
     if settings.path == SETTINGS and settings.state.content is None:
         return replace(settings, state=settings.wanted)
     return settings
-
-
-def _records(name: str, seen: Seen, predicted: Seen, request: Request) -> list[Record]:
-    """One record for each name that changes in the settings, or in entries that have no settings."""
-    records = []
-    for key in request.keys:
-        before, after = seen.places(key), predicted.places(key)
-        if before != after:
-            records.append(Record(RECORD_KIND, key, before, after, restore={"bootloader": name}))
-    return records
 
 
 def _kernel_file(host: Host, found: Found) -> str | None:

@@ -26,19 +26,20 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import RemoveLeftovers, RunCommand, WriteFile
-from .._core.state import Record
+from .._core.plan import RunCommand, WriteFile
 from . import entries, kernel_install, zipl_conf
-from .cmdline import RUNNING_PATH, CommandLine, Request, Restoration, may_share_a_root, roots, running
+from .cmdline import RUNNING_PATH, CommandLine, Request, may_share_a_root, roots, running
 from .loader import (
     ALL_KERNELS,
     DEFAULT_KERNEL,
-    RECORD_KIND,
     BootPlan,
     Configuration,
     Entry,
+    changed_entries,
     check_length,
+    records_of,
     refuse_default_kernel,
+    spellings,
 )
 from .words import edited
 from .zipl_conf import ZiplSyntaxError
@@ -90,6 +91,10 @@ class Found:
         """Where it has its parameters from, for records."""
         return kernel_install.SETTINGS if self.is_made and not self.is_rescue else self.place
 
+    def wanted(self, request: Request) -> Request:
+        """What is wanted of it."""
+        return request.of_entry(self.command_line, self.source, is_rescue=self.is_rescue)
+
     def as_entry(self) -> Entry:
         """What it is to the rest of this collection."""
         changed_itself = self.is_ours and not self.is_made
@@ -130,7 +135,7 @@ class Seen:
         lines = {f.place: f.command_line for f in self.found if f.is_ours and f.source == f.place}
         if self.settings is not None and self.settings.path == kernel_install.SETTINGS:
             lines[kernel_install.SETTINGS] = self.settings.command_line("", "-")
-        return {place: [p.text for p in line.named(key)] for place, line in lines.items() if line.named(key)}
+        return spellings(lines, key)
 
 
 class Zipl:
@@ -198,7 +203,7 @@ class Zipl:
         written = self._host.modified(boot_map)
         is_stale = written is None or any((self._host.modified(path) or 0) > written for path in sources)
         paths = [*sources, *([kernel_install.SETTINGS] if is_made else [])]
-        leftovers = tuple(path for path in paths if files.has_leftovers(self._host, path))
+        leftovers = files.with_leftovers(self._host, paths)
         return Seen(config, sources, found, default, settings, is_stale, boot_map, leftovers)
 
     def plan(self, seen: Seen, request: Request, kernels: str = ALL_KERNELS) -> BootPlan:
@@ -208,13 +213,13 @@ class Zipl:
             ``value_not_representable``, ``command_line_too_long``, ``file_unwritable``
         """
         chosen = self._chosen(seen, kernels)
-        stale = [found for found in chosen if _for(request, found).unmet(found.command_line)]
+        stale = [found for found in chosen if found.wanted(request).unmet(found.command_line)]
         for found in stale:
             self._refuse_what_is_too_clever(seen, found)
         sources = self._edited(seen, stale, request)
         after = replace(seen, sources=sources, found=tuple(self._again(seen, sources)))
         for old, new in zip(seen.found, after.found):
-            wanted = _for(request, old).apply(old.command_line) if old in stale else old.command_line
+            wanted = old.wanted(request).apply(old.command_line) if old in stale else old.command_line
             if new.command_line != wanted:
                 raise PassthroughError(
                     "value_not_representable",
@@ -230,11 +235,7 @@ class Zipl:
         if base is not None and base.path != RUNNING_PATH:
             after = replace(after, settings=base.with_request(request.at(kernel_install.SETTINGS)))
         before = replace(seen, settings=base)  # a file that is made counts as what it is made of
-        records = [
-            Record(RECORD_KIND, key, before.places(key), after.places(key), restore={"bootloader": NAME})
-            for key in request.keys
-            if before.places(key) != after.places(key)
-        ]
+        records = records_of(NAME, request, before, after)
         plan = BootPlan(predicted=after.configuration)
         if after.settings is not None and after.settings is not seen.settings:
             path, state, wanted_state = kernel_install.SETTINGS, after.settings.state, after.settings.wanted
@@ -248,12 +249,11 @@ class Zipl:
                 description = f"change the kernel parameters in {path}"
                 plan.add(WriteFile(path, seen.sources[path], state, description=description, records=records))
                 records = []
-        written = {action.target for action in plan.actions}
         is_due = bool(stale) or seen.is_stale
-        files.require_writable(self._host, [*sorted(written), *([seen.boot_map] if is_due else [])])
+        files.require_writable(self._host, [*sorted(plan.targets), *([seen.boot_map] if is_due else [])])
         if is_due:
             plan.add(InstallBootRecord(seen, after))
-        plan.extend(RemoveLeftovers(path) for path in seen.leftovers if path not in written)
+        plan.sweep(seen.leftovers)
         return plan
 
     # -- observing ---------------------------------------------------------------------------------------
@@ -331,21 +331,17 @@ class Zipl:
     @staticmethod
     def _edited(seen: Seen, stale: Sequence[Found], request: Request) -> dict[str, FileState]:
         """The files with the request met."""
-        sources = dict(seen.sources)
-        in_config = [found.name for found in stale if found.path == seen.config]
         texts = {found.path: seen.sources[found.path].text for found in stale}
-        if in_config:
-            for name in in_config:
-                wanted = request.at(f"{seen.config}:{name}")
-                texts[seen.config] = zipl_conf.with_request(texts[seen.config], wanted, [name])
         for found in stale:
+            text = texts[found.path]
             if found.is_entry:
-                texts[found.path] = entries.with_request(texts[found.path], _for(request, found), found.path)
-            elif found.path != seen.config:
-                # A second time it changes nothing.
-                texts[found.path] = edited(texts[found.path], request.at(found.place))
-        for path, text in texts.items():
-            sources[path] = replace(seen.sources[path], content=text.encode("utf-8", "surrogateescape"))
+                texts[found.path] = entries.with_request(text, found.wanted(request), found.path)
+            elif found.path == seen.config:
+                texts[found.path] = zipl_conf.with_request(text, request.at(found.place), [found.name])
+            else:  # a parmfile, which several sections may name: a second time it changes nothing
+                texts[found.path] = edited(text, request.at(found.place))
+        sources = dict(seen.sources)
+        sources.update({path: seen.sources[path].with_text(text) for path, text in texts.items()})
         return sources
 
     @staticmethod
@@ -372,9 +368,7 @@ class InstallBootRecord(RunCommand):
             description="run zipl, which writes the boot record",
             timeout=TIMEOUT,
         )
-        pairs = [(old, new) for old, new in zip(seen.found, after.found) if old != new]
-        self.before = [f"{found.name}: {found.command_line}" for found, _unused in pairs]
-        self.after = [f"{found.name}: {found.command_line}" for _unused, found in pairs]
+        self.before, self.after = changed_entries(seen.configuration.entries, after.configuration.entries)
 
     def apply(self, host: Host) -> None:
         host.run([NAME, "--noninteractive", "--dry-run"], timeout=TIMEOUT)
@@ -397,11 +391,3 @@ def _refuse_what_is_not_ascii(found: Found) -> None:
             "Write them in ASCII only.",
             path=found.path,
         )
-
-
-def _for(request: Request, found: Found) -> Request:
-    """What is wanted of one entry: a rescue entry only loses what contradicts, and gets nothing new."""
-    wanted = request.at(found.source)
-    if not found.is_rescue or isinstance(request, Restoration):
-        return wanted
-    return wanted.only(wanted.contradicted(found.command_line))

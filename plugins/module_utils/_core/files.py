@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from .errors import PassthroughError, Problem
@@ -35,6 +35,11 @@ class FileState:
     def text(self) -> str:
         """The content as text, empty when there is no file; undecodable bytes are kept as surrogates."""
         return (self.content or b"").decode("utf-8", "surrogateescape")
+
+    def with_text(self, text: str) -> FileState:
+        """This file with another text; a new one has the usual mode."""
+        content = text.encode("utf-8", "surrogateescape")
+        return FileState(content) if self.content is None else replace(self, content=content)
 
     def is_like(self, other: FileState) -> bool:
         """Whether two files are alike in what matters to those who read them; who owns them does not."""
@@ -209,6 +214,11 @@ def has_leftovers(host: Host, path: str) -> bool:
     """Whether there are temporary files of ``path`` that a killed run left behind."""
     parent, name = os.path.split(host.real_path(path))
     return any(_is_leftover(other, name) for other in host.list_dir(parent))
+
+
+def with_leftovers(host: Host, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those of these files that have some."""
+    return tuple(path for path in paths if has_leftovers(host, path))
 
 
 def remove_leftovers(host: Host, path: str) -> None:

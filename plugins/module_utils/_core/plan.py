@@ -100,6 +100,16 @@ class Plan:
         """Append several actions."""
         self.actions.extend(actions)
 
+    def sweep(self, leftovers: Iterable[str]) -> None:
+        """Append the removal of what killed runs left beside these files; one that is written loses it anyway."""
+        written = self.targets
+        self.extend(RemoveLeftovers(path) for path in leftovers if path not in written)
+
+    @property
+    def targets(self) -> set[str]:
+        """What is changed."""
+        return {action.target for action in self.actions}
+
     @property
     def changed(self) -> bool:
         """Whether applying the plan changes the host."""
