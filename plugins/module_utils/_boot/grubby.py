@@ -32,7 +32,7 @@ from .._core.files import FileState
 from .._core.host import Host
 from .._core.plan import WriteFile
 from .._core.state import Record
-from . import entries, grub, grub_environment, kernel_install
+from . import entries, grub, grub_config, grub_environment, grub_settings, kernel_install
 from .cmdline import (
     RUNNING_PATH,
     CommandLine,
@@ -122,7 +122,7 @@ class Seen:
     variables: Mapping[str, str]
     """What GRUB replaces in the options of an entry."""
     settings: kernel_install.Settings
-    defaults: grub.Settings | None
+    defaults: grub_settings.Settings | None
     """/etc/default/grub; None where there is none."""
     listed: Mapping[str, CommandLine]
     """What grubby says of each entry; empty for one too old to name them."""
@@ -217,10 +217,10 @@ class GrubWithEntries:
         found: list[Found] = []
         for name in self._names():
             found += _entry(self._host, f"{ENTRIES}/{name}", variables, machine_id, root)
-        defaults = grub.Grub(self._host).settings() if self._host.exists(grub.DEFAULTS) else None
+        defaults = grub.Grub(self._host).settings.observe() if self._host.exists(grub_settings.DEFAULTS) else None
         # 20-grub.install takes every word of the file for a parameter, also those of comments.
         settings = replace(kernel_install.settings(self._host), has_comments=False)
-        paths = [kernel_install.SETTINGS, ENVIRONMENT, grub.DEFAULTS, *(entry.path for entry in found)]
+        paths = [kernel_install.SETTINGS, ENVIRONMENT, grub_settings.DEFAULTS, *(entry.path for entry in found)]
         leftovers = files.with_leftovers(self._host, paths)
         listed = {
             info["id"]: CommandLine.parse(f"{'root=' if info.get('root') else ''}{info.get('root', '')} {info['args']}")
@@ -341,7 +341,7 @@ class GrubWithEntries:
             settings = settings.with_request(request.at(kernel_install.SETTINGS))
         defaults = seen.defaults
         if defaults is not None:
-            defaults = grub.Grub(self._host).edited(defaults, request, home=grub.EVERY)
+            defaults = grub.Grub(self._host).settings.edited(defaults, request, home=grub_settings.EVERY)
         found = tuple(replace(f, command_line=_handed_over(f.options, variables, f.path)) for f in seen.found)
         return replace(
             seen,
@@ -401,7 +401,8 @@ class GrubWithEntries:
                 text = f"write {kernel_install.SETTINGS}, which was missing, from {origin}, so that new kernels get "
                 text += "the parameters"
             elif settings is seen.settings:
-                text = f"write {kernel_install.SETTINGS} again, unchanged, for it to stay newer than {grub.DEFAULTS}"
+                text = f"write {kernel_install.SETTINGS} again, unchanged, for it to stay newer than "
+                text += grub_settings.DEFAULTS
             write(kernel_install.SETTINGS, now, settings.state, replace(stage, settings=settings), text)
         for old, new in zip(seen.found, after.found):
             if old.state != new.state:
@@ -410,15 +411,15 @@ class GrubWithEntries:
 
 
 class WriteBootFile(WriteFile):
-    """Write a file that GRUB reads at boot; see :func:`.grub.write_back`."""
+    """Write a file that GRUB reads at boot; see :func:`.grub_config.write_back`."""
 
     def apply(self, host: Host) -> None:
         super().apply(host)
-        grub.write_back(host, self.target)
+        grub_config.write_back(host, self.target)
 
     def undo(self, host: Host) -> None:
         super().undo(host)
-        grub.write_back(host, self.target)
+        grub_config.write_back(host, self.target)
 
 
 def _entry(host: Host, path: str, variables: Mapping[str, str], machine_id: str, root: frozenset[str]) -> list[Found]:

@@ -26,7 +26,7 @@ from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
 from .._core.plan import RunCommand, WriteFile
-from . import entries, grub
+from . import entries, grub, grub_config, grub_settings
 from .cmdline import RUNNING_PATH, CommandLine, Request, running
 from .efi import variable_evidence
 from .grub_script import BootEntry, GrubSyntaxError, boot_entries
@@ -122,8 +122,7 @@ class Partition:
         """All its entries."""
         if not self.is_grub:
             return tuple(self.loader_entries())
-        seen = grub.Seen(grub.Settings({}, dict.fromkeys(grub.VARIABLES, "")), FileState(None), self.boot_entries())
-        return self.named(seen.configuration.entries)
+        return self.named([grub_config.entry_of(entry, entry.command_line) for entry in self.boot_entries()])
 
     def named(self, found: Sequence[Entry]) -> tuple[Entry, ...]:
         """Entries of its grub.cfg with the partition in their titles."""
@@ -182,7 +181,7 @@ class Seen:
     """The settings of the boot loaders that are in use, and the partitions."""
 
     line: KernelLine | None
-    grub: grub.Settings | None
+    grub: grub_settings.Settings | None
     partitions: tuple[Partition, ...]
     leftovers: tuple[str, ...] = ()
     """The files beside which a killed run left a temporary one."""
@@ -197,8 +196,8 @@ class Seen:
         """The settings, with these entries."""
         normal = recovery = CommandLine()
         if self.grub is not None:
-            normal = self.grub.command_line(*grub.NORMAL_ENTRY)
-            recovery = self.grub.command_line(*grub.RECOVERY_ENTRY)
+            normal = self.grub.command_line(*grub_settings.NORMAL_ENTRY)
+            recovery = self.grub.command_line(*grub_settings.RECOVERY_ENTRY)
         if self.line is not None:
             normal = self.line.command_line
         return Configuration(normal, recovery, found)
@@ -264,7 +263,7 @@ class ProxmoxBootTool:
             )
         uses_grub = any(partition.is_grub for partition in partitions)
         uses_line = not all(partition.is_grub for partition in partitions)
-        settings = self._grub.settings() if uses_grub else None
+        settings = self._grub.settings.observe() if uses_grub else None
         paths = [*([SETTINGS] if uses_line else []), *(settings.sources if settings is not None else ())]
         leftovers = files.with_leftovers(self._host, paths)
         return Seen(line if uses_line else None, settings, partitions, leftovers)
@@ -285,7 +284,7 @@ class ProxmoxBootTool:
         wanted = replace(
             seen,
             line=seen.line.with_request(request) if seen.line is not None else None,
-            grub=self._grub.edited(seen.grub, request) if seen.grub is not None else None,
+            grub=self._grub.settings.edited(seen.grub, request) if seen.grub is not None else None,
         )
         plan = BootPlan(predicted=seen.configuration)
         records = records_of(NAME, request, seen, wanted)
@@ -297,7 +296,7 @@ class ProxmoxBootTool:
             plan.add(WriteFile(SETTINGS, state, wanted.line.wanted, description=description, records=records))
             records = []
         if seen.grub is not None and wanted.grub is not None:
-            plan.extend(grub.settings_writes(seen.grub, wanted.grub, records))
+            plan.extend(grub_settings.settings_writes(seen.grub, wanted.grub, records))
         files.require_writable(self._host, sorted(plan.targets))
         predicted = self._predict(seen, wanted, request)
         if plan.changed or any(_problem(partition, wanted, request) for partition in seen.partitions):
@@ -311,8 +310,8 @@ class ProxmoxBootTool:
         found: list[Entry] = []
         for partition in seen.partitions:
             if partition.is_grub and seen.grub is not None and wanted.grub is not None:
-                there = grub.Seen(seen.grub, FileState(None), partition.boot_entries())
-                found += partition.named(self._grub.predict(there, wanted.grub, request).entries)
+                made = self._grub.predict(partition.boot_entries(), seen.grub, wanted.grub, request)
+                found += partition.named(made.entries)
                 continue
             for entry in partition.loader_entries():
                 if entry.generated and wanted.line is not None:
@@ -328,7 +327,7 @@ class Refresh(RunCommand):
     def __init__(self, host: Host, seen: Seen, wanted: Seen, predicted: Configuration, request: Request) -> None:
         uuids = [partition.uuid for partition in seen.partitions]
         super().__init__(
-            grub.in_system_language(host, [NAME, "refresh"]),
+            grub_config.in_system_language(host, [NAME, "refresh"]),
             target=f"boot partitions {', '.join(uuids)}",
             description=f"run {NAME} refresh, which writes the boot entries of {', '.join(uuids)}",
             timeout=TIMEOUT,
@@ -406,7 +405,7 @@ def _problem(partition: Partition, wanted: Seen, request: Request) -> str:
     if cut_off is not None:
         return f"{cut_off.title!r} has no kernel"
     if partition.is_grub:
-        wrong = grub.stale(found, replace(wanted, line=None).configured(()), request)
+        wrong = grub_config.stale(found, replace(wanted, line=None).configured(()), request)
     else:
         line = wanted.configured(()).normal
         wrong = [entry for entry in found if request.differing(entry.command_line, line)]

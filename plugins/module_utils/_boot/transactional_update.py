@@ -27,7 +27,8 @@ from .._core.errors import PassthroughError
 from .._core.host import Host
 from .cmdline import Request
 from .efi import variable_evidence
-from .grub import GENERATOR_TIMEOUT, GenerateConfig, Grub, Seen, write_back
+from .grub import Grub, Seen
+from .grub_config import GENERATOR_TIMEOUT, GenerateConfig, write_back
 from .grub_layout import Layout, read_config
 from .grub_script import GrubSyntaxError, uses_boot_loader_specification
 from .loader import Configuration
