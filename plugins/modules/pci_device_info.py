@@ -545,7 +545,7 @@ tree_lines:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._core.module import run_query
-from ..module_utils._pci.selector import selector_argument
+from ..module_utils._pci.grammar import selector_argument
 from ..module_utils._vfio.info import devices_report
 
 

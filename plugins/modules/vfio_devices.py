@@ -443,7 +443,7 @@ not_undone:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._core.module import run_procedure
-from ..module_utils._pci.selector import selector_argument
+from ..module_utils._pci.grammar import selector_argument
 from ..module_utils._vfio.devices import build
 from ..module_utils._vfio.guards.registry import FORCIBLE_CODES
 from ..module_utils._vfio.persistence.options import SWITCHES

@@ -14,6 +14,7 @@ from .._core.options import time_limit_problems
 from .._core.plan import Plan
 from .._pci.address import PciAddress
 from .._pci.device import Bus
+from .._pci.grammar import parse_selector
 from .._pci.selector import Selector, select_all
 from .._vfio.memory import recalling_bus
 from .change import HostdevChange
@@ -108,7 +109,7 @@ def build(host: Host, parameters: Mapping[str, Any], connector: Connect = connec
         settings, wrong = given(item, where)
         problems += wrong
         try:
-            selector = Selector.parse(item["device"], f"{where}.device")
+            selector = parse_selector(item["device"], f"{where}.device")
         except PassthroughError as error:
             problems += error.problems
             continue

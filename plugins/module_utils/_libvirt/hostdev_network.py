@@ -15,6 +15,7 @@ from .._core.host import Host
 from .._core.plan import Action, Plan
 from .._pci.address import PciAddress
 from .._pci.device import Bus
+from .._pci.grammar import parse_selector
 from .._pci.selector import Selector, select_all
 from .._vfio.memory import recalling_bus
 from .connection import Connect, Connection, check_uri, connect
@@ -148,7 +149,7 @@ def build(host: Host, parameters: Mapping[str, Any], connector: Connect = connec
         (f"devices[{number}]", one) for number, one in enumerate(raw_devices or [])
     ]:
         try:
-            selector = Selector.parse(raw, where)
+            selector = parse_selector(raw, where)
         except PassthroughError as error:
             problems += error.problems
             continue

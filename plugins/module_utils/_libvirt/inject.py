@@ -13,6 +13,7 @@ from .._core.errors import PassthroughError, Problem
 from .._core.host import Host
 from .._pci.address import PciAddress
 from .._pci.device import Bus
+from .._pci.grammar import parse_selector
 from .._pci.selector import Selector
 from .definition import Definition
 from .document import spliced
@@ -93,7 +94,7 @@ def _address(value: Any, where: str) -> PciAddress:
 
     :raises PassthroughError: ``selector_needs_host``, or what is wrong with the selector
     """
-    selector = Selector.parse(value, where)
+    selector = parse_selector(value, where)
     if selector.address is not None and selector == Selector(
         where, name=selector.name, address=selector.address, text=selector.text
     ):

@@ -10,7 +10,8 @@ from typing import Any
 
 from .._core.errors import PassthroughError, Problem
 from .._core.options import time_limit_problems
-from .._pci.selector import ALL, Selector, parse_all, read_mac, read_vf
+from .._pci.grammar import parse_selectors, read_mac, read_vf
+from .._pci.selector import ALL, Selector
 from .settings import LINK_STATES, VLAN_PROTOCOLS, VfSettings
 
 # Documentation/PCI/pci-iov-howto.rst: NumVFs is a field of 16 bits.
@@ -53,7 +54,7 @@ class Request:
         problems: list[Problem] = []
         selectors: list[Selector] = []
         try:
-            selectors = parse_all([item["pf"] for item in params["pfs"]], "pfs")
+            selectors = parse_selectors([item["pf"] for item in params["pfs"]], "pfs")
         except PassthroughError as error:
             problems += error.problems
         read = [_PfReader(f"pfs[{number}]", item, problems) for number, item in enumerate(params["pfs"])]

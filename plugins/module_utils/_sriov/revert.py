@@ -90,7 +90,7 @@ class RevertSriovVfs(SriovVfs):
                 # Of all that a driver told once, there may be things that it cannot set.
                 differing = VfSettings(**settings.get(index, {})).beyond(found_there)
                 settings[index] = differing.to_json()
-        selector = Selector.parse({"address": str(device.address)}, "revert")
+        selector = Selector("revert", address=device.address)
         vfs = {index: VfSettings(**found) for index, found in sorted(settings.items())}
         return PfRequest(selector, "revert", wanted.count, wanted.drivers_autoprobe, vfs)
 

@@ -17,7 +17,8 @@ from .._core.plan import Action, Forget, Plan
 from .._core.state import StateStore
 from .._pci.address import PciAddress
 from .._pci.device import DRIVERS, Bus, PciDevice, is_vfio_driver
-from .._pci.selector import Selector, merged, parse_all, select_all
+from .._pci.grammar import parse_selectors
+from .._pci.selector import Selector, merged, select_all
 from .binding import AUTO, Binding, Hang, LoadModule, Rebind, unavailable
 from .choice import DriverChoice
 from .group import mates, mates_to_take, unlisted_mates
@@ -70,7 +71,7 @@ class Request:
         problems: list[Problem] = []
         selectors: list[Selector] = []
         try:
-            selectors = parse_all(params["devices"])
+            selectors = parse_selectors(params["devices"])
         except PassthroughError as error:
             problems += error.problems
         driver = params["driver"]

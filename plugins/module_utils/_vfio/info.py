@@ -11,7 +11,8 @@ from .._core.host import Host
 from .._core.state import STATE_PATH
 from .._pci.address import PciAddress
 from .._pci.device import DEVICES, Bus, PciDevice
-from .._pci.selector import Selector, parse_all, read_count, read_index, select_all
+from .._pci.grammar import parse_selectors, read_count, read_index
+from .._pci.selector import Selector, select_all
 from .._pci.tree import as_result, bus_tree, draw
 from .describe import Describer
 from .memory import RecallingBus, recalling_bus
@@ -61,7 +62,7 @@ def _choose(bus: Bus, devices: Any, count: Any, index: Any) -> dict[PciAddress, 
     if devices is None:
         return dict.fromkeys(bus.addresses)
     labels: dict[PciAddress, str | None] = {}
-    for selector, found in select_all(_with_defaults(parse_all(devices), count, index), bus):
+    for selector, found in select_all(_with_defaults(parse_selectors(devices), count, index), bus):
         for device in found:
             labels[device.address] = labels.get(device.address) or selector.name
     return labels

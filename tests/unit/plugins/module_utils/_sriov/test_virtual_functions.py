@@ -14,7 +14,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
-from ansible_collections.kvm.passthrough.plugins.module_utils._pci.selector import Selector
+from ansible_collections.kvm.passthrough.plugins.module_utils._pci.grammar import parse_selector
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH, UNIT_PATH, WANTS_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build as build_devices
@@ -127,7 +127,7 @@ def test_virtual_functions_for_the_host_have_its_driver(kernel: SriovKernel) -> 
 
 def test_afterwards_they_are_found_by_pf_and_index(kernel: SriovKernel) -> None:
     run(kernel, asked(SECOND_PF, 3))
-    found = Selector.parse({"pf": {"interface": "enp7s0"}, "vf": [0, 2]}).select(Bus(kernel))
+    found = parse_selector({"pf": {"interface": "enp7s0"}, "vf": [0, 2]}).select(Bus(kernel))
     assert [str(device.address) for device in found] == ["0000:07:10.0", "0000:07:10.4"]
 
 
