@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -57,6 +57,10 @@ class PassthroughError(Exception):
         error = cls(found[0].code, found[0].message, found[0].remedy)
         error.problems = found
         return error
+
+    def about(self, what: str) -> PassthroughError:
+        """The same problems, each of which says what it is about (``domain web01``)."""
+        return PassthroughError.of(replace(problem, message=f"{what}: {problem.message}") for problem in self.problems)
 
     @property
     def code(self) -> str:

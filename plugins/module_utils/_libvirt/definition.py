@@ -244,7 +244,7 @@ class Definition:
         found = {}
         for element in self.root.iterfind("devices/controller[@type='pci']"):
             index = element.get("index", "")
-            if index.isdigit():
+            if index.isdecimal():
                 found[int(index)] = element.get("model", "")
             elif not index:  # libvirt gives numbers in the order in which they stand
                 found[max(found, default=-1) + 1] = element.get("model", "")
@@ -325,7 +325,7 @@ def _mac(element: _Element) -> str | None:
 
 def _bytes(element: _Element | None) -> int | None:
     """A size in bytes; without a unit, it is in KiB."""
-    if element is None or not (element.text or "").strip().isdigit():
+    if element is None or not (element.text or "").strip().isdecimal():
         return None
     unit: int = _UNITS.get(element.get("unit", "KiB").lower(), 1024)
     return int(element.text or "0") * unit

@@ -476,7 +476,7 @@ def _others(connection: Connection, uuid: str) -> list[OtherDomain]:
         except PassthroughError as error:
             # Undefined or stopped since it was listed.
             if error.problems[0].details.get("libvirt_code") != "VIR_ERR_NO_DOMAIN":
-                raise
+                raise error.about(f"domain {domain.name}") from error
     return found
 
 

@@ -274,7 +274,8 @@ class HostdevNetwork:
         """Who else has which device, and whose definition names the network."""
         found = inventory(self._connection)
         if found.unreadable:
-            raise PassthroughError.of([problem for _unused, problem in found.unreadable])
+            told = [replace(problem, message=f"{where}: {problem.message}") for where, problem in found.unreadable]
+            raise PassthroughError.of(told)
         others: dict[PciAddress, list[str]] = defaultdict(list)
         for pool in found.pools:
             if pool.name != self._name:

@@ -246,7 +246,10 @@ class _Portgroups(Binding):
         return "list"
 
     def read(self, element: _Element) -> tuple[Portgroup, ...]:
-        return _by_name(read_element(Portgroup, child) for child in element.iterfind("portgroup"))
+        groups = [read_element(Portgroup, child) for child in element.iterfind("portgroup")]
+        if any(group.name is None for group in groups):
+            raise ValueError("a port group has no name")
+        return _by_name(groups)
 
     def write(self, element: _Element, value: tuple[Portgroup, ...] | None) -> None:
         there: dict[str, _Element] = {}

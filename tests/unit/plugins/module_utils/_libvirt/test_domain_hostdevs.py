@@ -384,6 +384,19 @@ def test_malformed_xml(bench: Bench) -> None:
     assert "The XML is malformed" in str(error)
 
 
+def test_another_domain_with_malformed_xml_is_named(bench: Bench) -> None:
+    other = bench.libvirt.define(hostdev_xml(BOUND))
+
+    class Connection(LibvirtConnection):
+        def domains(self) -> Any:
+            return [_Broken(other)]
+
+    bench.connect = lambda _uri: Connection(bench.libvirt.handle)
+    error = bench.fails({"device": NIC})
+    assert error.code == "domain_xml_invalid"
+    assert f"domain {other.name()}: The XML is malformed" in str(error)
+
+
 def test_the_schema_of_the_host_is_asked(bench: Bench) -> None:
     schemas = bench.tree.path(SCHEMAS)
     schemas.unlink()

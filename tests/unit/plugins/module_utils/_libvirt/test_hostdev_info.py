@@ -341,6 +341,7 @@ def test_without_the_schema_it_says_so(tmp_path: Path) -> None:
         (f"<domain>{' ' * MAX_BYTES}</domain>", "libvirt takes 4194304 at most"),
         (domain("<hostdev type='pci'><source><address bus='300'/></source></hostdev>"), "cannot be read"),
         (f"<network><name>p</name>{POOL}<vlan><tag id='x'/></vlan></network>", "cannot be read"),
+        (f"<network><name>p</name>{POOL}<portgroup/><portgroup name='a'/></network>", "a port group has no name"),
     ],
 )
 def test_files_that_cannot_be_read(folder: Path, text: str, words: str) -> None:
@@ -352,6 +353,15 @@ def test_files_that_cannot_be_read(folder: Path, text: str, words: str) -> None:
     assert (problem["where"], problem["path"]) == (f"file {path}", path)
     assert problem["code"] in ("domain_xml_invalid", "network_xml_invalid")
     assert words in problem["message"]
+
+
+def test_numbers_that_are_none(folder: Path) -> None:
+    """Digits to Python's isdigit(), and no number to anybody."""
+    odd = "<memtune><hard_limit>\u00b2</hard_limit></memtune>"
+    controller = "<controller type='pci' index='\u00b2' model='pcie-root'/>"
+    text = domain(hostdev_xml(PLAIN) + controller).replace("<devices>", f"{odd}<devices>")
+    found = check(folder, write(folder, "a.xml", text))
+    assert [one["name"] for one in found["domains"]] == ["web01"]
 
 
 def test_a_file_in_another_encoding(folder: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,12 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
-from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import LibvirtNetwork
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import (
+    Domain,
+    LibvirtConnection,
+    LibvirtDomain,
+    LibvirtNetwork,
+)
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_network import argument_spec, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.network import NetworkDefinition
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.network_change import (
@@ -132,6 +137,23 @@ POOL = "<forward mode='hostdev' managed='yes'><pf dev='enp10s0'/></forward>"
 
 
 # -- states -------------------------------------------------------------------------------------------------
+
+
+def test_a_domain_that_cannot_be_read_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.libvirt.define_domain(hostdev_xml(PLAIN), "web07")
+
+    class Unreadable(LibvirtDomain):
+        def config_xml(self) -> str:
+            return "<domain>"
+
+    class Connected(LibvirtConnection):
+        def domains(self) -> Sequence[Domain]:
+            return [Unreadable(handle) for handle in bench.libvirt.handle.listAllDomains()]
+
+    monkeypatch.setattr(bench.libvirt, "connect", lambda _uri: Connected(bench.libvirt.handle))
+    error = bench.fails(devices=[VFS[0]])
+    assert error.code == "domain_xml_invalid"
+    assert "domain web07: The XML is malformed" in str(error)
 
 
 def test_a_pool_of_a_pf(bench: Bench) -> None:
