@@ -224,11 +224,6 @@ class Definition:
         return _bytes(self.root.find("memtune/hard_limit"))
 
     @property
-    def memory_locked(self) -> bool:
-        """Whether all of the guest's memory is locked."""
-        return self.root.find("memoryBacking/locked") is not None
-
-    @property
     def has_iommu(self) -> bool:
         """Whether the guest has an IOMMU of its own."""
         return self.root.find("devices/iommu") is not None

@@ -21,7 +21,7 @@ from .change import HostdevChange
 from .connection import Connect, Connection, Domain, check_uri, connect
 from .definition import Definition, parse_xml
 from .definition_file import DefinitionFile
-from .element import Version, bindings
+from .element import Version, bindings, version_text
 from .hostdev import Hostdev, given, hostdev_options
 from .place import ConfigPlace, LivePlace, Place, running
 from .rules.context import Context, OtherDomain
@@ -258,7 +258,9 @@ class DomainHostdevs:
         for side in observed.sides:
             targets = targets_of(side.definition, observed.wanted, self._devices.state)
             problems += broken(self._context(observed, side, targets))
-            problems += against_schema(self._schema, side.definition, targets, side.place.name, _text(observed.version))
+            problems += against_schema(
+                self._schema, side.definition, targets, side.place.name, version_text(observed.version)
+            )
             for step in steps_of(targets):
                 key = None if side.place.live else f"{self._uri} {observed.uuid} {step.source}"
                 actions.append(HostdevChange(side.place, key, step.source, step.before, step.after, step.final))
@@ -455,10 +457,6 @@ def warnings_of(schema: Schema, definition: Definition, targets: Sequence[Target
 
 def _removed(targets: Sequence[Target]) -> frozenset[PciAddress]:
     return frozenset(target.source for target in targets if target.changes and target.final is None)
-
-
-def _text(version: Version) -> str:
-    return ".".join(str(number) for number in version)
 
 
 def _others(connection: Connection, uuid: str) -> list[OtherDomain]:

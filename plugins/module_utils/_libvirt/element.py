@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 Version = tuple[int, int, int]
+
+
+def version_text(version: Sequence[int]) -> str:
+    """A version as people write it."""
+    return ".".join(str(number) for number in version)
+
 
 Value = TypeVar("Value")
 

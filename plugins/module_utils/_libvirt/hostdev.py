@@ -49,6 +49,7 @@ INTERFACE = "interface"
 
 USER_ALIAS_PREFIX = "ua-"
 VIRTUALPORT_TYPE = "802.1Qbh"
+"""The one kind that a VF can have: libvirt ``virHostdevNetConfigVirtPortProfile`` sets up no other."""
 
 # virDomainDeviceAliasIsUserAlias, virDomainDefValidateAliases: anything else is dropped without a word.
 _ALIAS = text(
@@ -213,7 +214,6 @@ class Hostdev:
     virtualport_type: Optional[str] = bound(
         Attribute(
             "virtualport/@type",
-            # virHostdevNetConfigVirtPortProfile sets up no other.
             one_of(VIRTUALPORT_TYPE),
             "virtualport.type",
             argument={"choices": [VIRTUALPORT_TYPE], "default": VIRTUALPORT_TYPE},

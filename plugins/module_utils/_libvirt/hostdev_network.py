@@ -21,7 +21,7 @@ from .._vfio.memory import recalling_bus
 from .connection import Connect, Connection, check_uri, connect
 from .definition import parse_xml
 from .domain_hostdevs import DEFAULT_URI
-from .element import Version, bindings
+from .element import Version, bindings, version_text
 from .inventory import inventory
 from .network import (
     NetworkDefinition,
@@ -34,7 +34,6 @@ from .network import (
     network_text,
     pool_options,
     references,
-    version_text,
 )
 from .network_change import DefineNetwork, SetActive, SetAutostart, in_use, users_of
 from .rules.network import PoolContext, broken_pool

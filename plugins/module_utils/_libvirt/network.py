@@ -23,7 +23,6 @@ from .element import (
     YES_NO,
     Attribute,
     Binding,
-    Version,
     add_child,
     argument_options,
     bindings,
@@ -35,14 +34,13 @@ from .element import (
     text,
     write_element,
 )
+from .hostdev import VIRTUALPORT_TYPE
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 MODE = "hostdev"
 
-VIRTUALPORT = "802.1Qbh"
-"""The one kind that a VF can have: libvirt ``virHostdevNetConfigVirtPortProfile`` refuses every other."""
 NONE = "none"
 
 UNKNOWN_GUEST = "a guest"
@@ -137,7 +135,7 @@ class _VlanBinding(Binding):
 
 
 _VIRTUALPORT_OPTIONS = {
-    "type": {"type": "str", "choices": [VIRTUALPORT, NONE], "default": VIRTUALPORT},
+    "type": {"type": "str", "choices": [VIRTUALPORT_TYPE, NONE], "default": VIRTUALPORT_TYPE},
     "profileid": {"type": "str"},
 }
 
@@ -175,7 +173,7 @@ class _VirtualPortBinding(Binding):
             return VirtualPort()
         if profile is None:
             raise ValueError("it needs a profileid, the name of the port profile in the switch")
-        return VirtualPort(VIRTUALPORT, (("profileid", _PROFILE.given(profile)),))
+        return VirtualPort(VIRTUALPORT_TYPE, (("profileid", _PROFILE.given(profile)),))
 
     def shown(self, value: VirtualPort | None) -> Any:
         return None if value is None else value.shown
@@ -459,11 +457,6 @@ class Port:
         address = root.find("plug/address")
         device = None if address is None else PciAddress(*(libvirt_number(address.get(name, "0")) for name in FIELDS))
         return cls(root.findtext("owner/name") or UNKNOWN_GUEST, device)
-
-
-def version_text(version: Version) -> str:
-    """A version as people write it."""
-    return ".".join(str(number) for number in version)
 
 
 def references(domain: _Element, network: str) -> bool:

@@ -346,6 +346,11 @@ class PciDevice:
         return f"{self.vendor_id:04x}:{self.device_id:04x}"
 
     @property
+    def key(self) -> str:
+        """What records call the device: address and ids, so that another one in its place is not taken for it."""
+        return f"{self.address} {self.ids}"
+
+    @property
     def class_name(self) -> str:
         """What the class code is called."""
         return class_name(self.pci_class)

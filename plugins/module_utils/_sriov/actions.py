@@ -63,18 +63,13 @@ class VfPicture:
     settings: VfSettings
 
 
-def pf_key(device: PciDevice) -> str:
-    """The key of a PF's record: address and ids, so that another card in its place is not taken for it."""
-    return f"{device.address} {device.ids}"
-
-
 def _setting_key(device: PciDevice, index: int, name: str) -> str:
-    return f"{pf_key(device)} vf {index} {name}"
+    return f"{device.key} vf {index} {name}"
 
 
 def records_of_vfs(store: StateStore, device: PciDevice) -> dict[tuple[int, str], Record]:
     """Index and name -> record of each setting of a VF of a PF that this collection changed."""
-    start = f"{pf_key(device)} vf "
+    start = f"{device.key} vf "
     found = {}
     for record in store.all(VF_KIND):
         if record.key.startswith(start):
@@ -187,7 +182,7 @@ class Resize(Action):
                 settings[str(index)][name] = record.before  # what we set is not what was there first
         own = Record(
             PF_KIND,
-            pf_key(self._device),
+            self._device.key,
             before.to_json(),
             after.to_json(),
             restore={"vfs": settings} if settings else None,

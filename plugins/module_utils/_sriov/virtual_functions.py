@@ -21,7 +21,7 @@ from .._vfio.evidence import EvidenceMissing
 from .._vfio.guards.base import Change, Finding, GuardContext
 from .._vfio.guards.registry import GUARDS, check_device
 from .._vfio.memory import DriverRecords, RecallingBus
-from .actions import PF_KIND, ConfigureVf, PfState, Resize, VfPicture, pf_key, records_of_vfs
+from .actions import PF_KIND, ConfigureVf, PfState, Resize, VfPicture, records_of_vfs
 from .boot import BootVfs, PersistentPf
 from .channel import read_settings
 from .ip import interface_of
@@ -147,7 +147,7 @@ class SriovVfs:
 
     def _transition(self, device: PciDevice, asked: PfRequest, store: StateStore) -> PfTransition:
         before = PfState.of(device)
-        record = store.get(PF_KIND, pf_key(device))
+        record = store.get(PF_KIND, device.key)
         autoprobe = asked.drivers_autoprobe
         if before.drivers_autoprobe is None:
             autoprobe = None
@@ -274,7 +274,7 @@ class SriovVfs:
 
     def _settings(self, transition: PfTransition, store: StateStore) -> Iterator[Action]:
         device = transition.device
-        record = store.get(PF_KIND, pf_key(device))
+        record = store.get(PF_KIND, device.key)
         # A run that was killed may have made them; then there was no such VF before ours.
         is_ours = record is not None and PfState.from_json(record.before).count != PfState.from_json(record.after).count
         known = records_of_vfs(store, device)
@@ -287,7 +287,7 @@ class SriovVfs:
         """The PFs, each with what it has before and after, and what is to be known."""
         result: dict[str, Any] = {"pfs": [transition.as_result() for transition in observed.transitions]}
         warnings = [*observed.warnings]
-        warnings += [f"{finding.message} {finding.remedy}" for finding in observed.findings if not finding.refuses]
+        warnings += [finding.text for finding in observed.findings if not finding.refuses]
         return {**result, "warnings": warnings} if warnings else result
 
     # -- what stands against it --------------------------------------------------------------------------
@@ -297,9 +297,8 @@ class SriovVfs:
         for transition in observed.transitions:
             problems += self._problems_of(transition)
         problems += _repeated_macs(observed.transitions)
-        for finding in observed.findings:
-            if finding.refuses and not (finding.forcible and finding.code in self._request.force):
-                problems.append(finding.as_problem())
+        forced = self._request.force
+        problems += [finding.as_problem() for finding in observed.findings if finding.stands_against(forced)]
         if observed.persistent and observed.boot.obstacle is not None:
             problems.append(observed.boot.obstacle)
         if problems:
@@ -453,11 +452,3 @@ def _predicted(device: PciDevice, count: int) -> dict[int, PciAddress]:
             return {}
         found[index] = PciAddress(own.domain, routing >> 8, routing >> 3 & 0x1F, routing & 7)
     return found
-
-
-def build(host: Host, params: dict[str, Any]) -> SriovVfs:
-    """The procedure for a module's options.
-
-    :raises PassthroughError: with every problem of the options
-    """
-    return SriovVfs(host, Request.from_params(params))

@@ -122,10 +122,6 @@ class Request:
             options,
         )
 
-    def heeds(self, finding: Finding) -> bool:
-        """Whether a finding stands against this request."""
-        return finding.refuses and not (finding.forcible and finding.code in self.force)
-
 
 @dataclass(frozen=True)
 class Transition:
@@ -195,7 +191,7 @@ class LookAgain(Action):
         bus = Bus(host)
         device = bus.device(self._address)
         findings = check_device(device, GuardContext(host, bus, self._bound), Change.towards_guest(device))
-        problems = [finding.as_problem() for finding in findings if self._request.heeds(finding)]
+        problems = [finding.as_problem() for finding in findings if finding.stands_against(self._request.force)]
         asked = [bus.device(address) for address in self._bound if address in device.group_members]
         for problem in unlisted_mates(asked, bus):
             if self._request.group is GroupPolicy.INCLUDE:
@@ -344,7 +340,7 @@ class VfioDevices:
             device = transition.device
             if observed.records.outlived(device, changes=transition.changes):
                 has = transition.before.driver or "no driver"
-                names = [(KIND, observed.records.key_of(device))]
+                names = [(KIND, device.key)]
                 actions.append(Forget(str(device.address), names, f"it has {has}, and not through this collection"))
         for stale in observed.stale:
             if stale.records and self._drops(stale, observed):
@@ -371,7 +367,7 @@ class VfioDevices:
             "options": dict(observed.persistent.options),
             "reboot_required": bool(pending),
         }
-        warnings = [f"{finding.message} {finding.remedy}" for finding in observed.findings if not finding.refuses]
+        warnings = [finding.text for finding in observed.findings if not finding.refuses]
         warnings += [text for transition in observed.transitions for text in self._to_be_known(transition, observed)]
         warnings += [
             f"{stale.text} When it does not come back, a run with exclusive, or one about that address, forgets it."
@@ -404,7 +400,9 @@ class VfioDevices:
     # -- what stands against it --------------------------------------------------------------------------
 
     def _refuse(self, observed: Observation) -> None:
-        problems = [finding.as_problem() for finding in observed.findings if self._request.heeds(finding)]
+        problems = [
+            finding.as_problem() for finding in observed.findings if finding.stands_against(self._request.force)
+        ]
         bound = [transition for transition in observed.transitions if transition.change is Change.BIND]
         returning = {item.device.address for item in observed.transitions if item.change is Change.RELEASE}
         problems += unlisted_mates([transition.device for transition in bound], observed.bus, returning)

@@ -23,7 +23,7 @@ KIND = "driver"
 class DriverRecords:
     """The records of kind ``driver``: binding before the first change of ours, binding after the last.
 
-    Their key is address and ids, so that a device that took another one's place is not taken for it.
+    Their key is :attr:`PciDevice.key`.
     """
 
     def __init__(self, store: StateStore) -> None:
@@ -31,7 +31,7 @@ class DriverRecords:
 
     def of(self, device: PciDevice) -> Record | None:
         """The record of a device, or None when this collection did not change its binding."""
-        return self._records.get(_key(device))
+        return self._records.get(device.key)
 
     def ids_at(self, address: PciAddress) -> list[str]:
         """The ids (``8086:10ca``) of the devices at an address whose binding this collection changed."""
@@ -44,7 +44,7 @@ class DriverRecords:
             address = PciAddress.parse(key.split()[0])
             if address in bus and Binding.from_json(record.after).is_vfio:
                 device = bus.device(address)
-                if _key(device) == key and Binding.of(device).is_vfio:
+                if device.key == key and Binding.of(device).is_vfio:
                     found.append(device)
         return sorted(found, key=lambda device: device.address)
 
@@ -80,12 +80,8 @@ class DriverRecords:
                 said = earlier.after  # a run was killed between the write of the override and that of the driver
         interfaces = device.mac_addresses()
         return Record(
-            KIND, _key(device), said, after.to_json(), restore={"interfaces": interfaces} if interfaces else None
+            KIND, device.key, said, after.to_json(), restore={"interfaces": interfaces} if interfaces else None
         )
-
-    def key_of(self, device: PciDevice) -> str:
-        """The name under which a device is remembered."""
-        return _key(device)
 
     def stale(self, bus: Bus, rules: Iterable[PersistentDevice]) -> list[Stale]:
         """The devices that are remembered, or have a rule, and are not in their places any more; in bus order.
@@ -192,7 +188,7 @@ class _RecallingDevice(PciDevice):
     @cached_property
     def _lost(self) -> Mapping[str, str]:
         """The remembered interfaces, while the device has none and no other device has taken their names."""
-        known = self._by_key.get(_key(self))
+        known = self._by_key.get(self.key)
         if not known or PciDevice(self._host, self.address, self._bus).interfaces:
             return {}
         return {name: mac for name, mac in known.items() if not self._host.exists(f"/sys/class/net/{name}")}
@@ -226,7 +222,3 @@ def _is_between(binding: Binding, record: Record) -> bool:
     return binding.driver in [state.driver for state in known] and binding.driver_override in [
         state.driver_override for state in known
     ]
-
-
-def _key(device: PciDevice) -> str:
-    return f"{device.address} {device.ids}"

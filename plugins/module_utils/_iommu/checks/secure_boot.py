@@ -11,11 +11,11 @@ MokVars.txt (MokSBStateRT); arch/s390/kernel/ipl.c (``secure``).
 
 from __future__ import annotations
 
+from ..._boot.efi import VARIABLES
 from ..._core.errors import PassthroughError
 from ..machine import Machine
 from .base import Context, Section
 
-EFI_VARIABLES = "/sys/firmware/efi/efivars"
 GLOBAL_GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SHIM_GUID = "605dab50-e046-4300-abb6-3dd810dd8b23"
 S390_SECURE = "/sys/firmware/ipl/secure"
@@ -35,8 +35,8 @@ def secure_boot(machine: Machine) -> bool | None:
         # Without EFI there is no Secure Boot; an empty /sys/firmware is what a container shows.
         return False if machine.host.list_dir("/sys/firmware") else None
     name = f"SecureBoot-{GLOBAL_GUID}"
-    if not machine.host.exists(f"{EFI_VARIABLES}/{name}"):
-        return False if machine.host.list_dir(EFI_VARIABLES) else None
+    if not machine.host.exists(f"{VARIABLES}/{name}"):
+        return False if machine.host.list_dir(VARIABLES) else None
     enabled = _efi_flag(machine, name)
     if not enabled:
         return enabled
@@ -46,7 +46,7 @@ def secure_boot(machine: Machine) -> bool | None:
 
 def _efi_flag(machine: Machine, name: str) -> bool | None:
     """An EFI variable of one byte, after the four of its attributes; None when it is not there or not readable."""
-    path = f"{EFI_VARIABLES}/{name}"
+    path = f"{VARIABLES}/{name}"
     if not machine.host.exists(path):
         return None
     try:

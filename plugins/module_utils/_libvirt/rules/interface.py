@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
-from ..hostdev import INTERFACE
+from ..hostdev import INTERFACE, VIRTUALPORT_TYPE
 from .context import Context, unique
 
 
@@ -102,11 +102,11 @@ def virtualport(context: Context) -> Iterator[Problem]:
         kind, profile = subject.hostdev.virtualport_type, subject.hostdev.virtualport_profileid
         if kind is None and profile is None:
             continue
-        if kind != "802.1Qbh":
+        if kind != VIRTUALPORT_TYPE:
             yield subject.problem(
                 "virtualport_unsupported",
-                f"virtualport.type is {kind or 'not given'}, but libvirt can set up 802.1Qbh only for a device that is "
-                "passed through.",
+                f"virtualport.type is {kind or 'not given'}, but libvirt can set up {VIRTUALPORT_TYPE} only for a "
+                "device that is passed through.",
                 "Take the virtualport out, or use an interface of type network, bridge or direct.",
                 "virtualport_type",
                 kind,

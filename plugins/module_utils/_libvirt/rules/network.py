@@ -16,8 +16,9 @@ from ..._iommu.groups import leaves_group_free
 from ..._pci.address import PciAddress
 from ..._pci.device import Bus, PciDevice, is_vfio_driver
 from ..._vfio.guards.base import GuardContext
-from ..element import Version, bindings
-from ..network import VIRTUALPORT, Pool, members, pf_device, version_text
+from ..element import Version, bindings, version_text
+from ..hostdev import VIRTUALPORT_TYPE
+from ..network import Pool, members, pf_device
 from .needed import refusals
 
 
@@ -125,12 +126,12 @@ def virtualport_kind(context: PoolContext) -> Iterator[Problem]:
         port = group.virtualport
         if port is None or not port.type:
             continue
-        if port.type != VIRTUALPORT:
+        if port.type != VIRTUALPORT_TYPE:
             yield context.problem(
                 "virtualport_unsupported",
-                f"{where} has a virtualport of type {port.type}, but a VF can have {VIRTUALPORT} only; a guest would "
-                "not start.",
-                f"Give a virtualport of type {VIRTUALPORT}, or of type none.",
+                f"{where} has a virtualport of type {port.type}, but a VF can have {VIRTUALPORT_TYPE} only; a guest "
+                "would not start.",
+                f"Give a virtualport of type {VIRTUALPORT_TYPE}, or of type none.",
                 field="virtualport",
                 value=port.type,
             )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..._core.errors import Problem
 from ..._iommu.checks.versions import ZPCI_MINIMUM
-from ..element import bindings
+from ..element import bindings, version_text
 from ..hostdev import SAYS_NOTHING
 from .context import Context
 
@@ -29,15 +29,16 @@ def known(context: Context) -> Iterator[Problem]:
             value = None if subject.asked is None else getattr(subject.asked, field)
             if binding.since is None or binding.since <= context.version or value in (None, SAYS_NOTHING.get(field)):
                 continue
+            needed, have = version_text(binding.since), version_text(context.version)
             yield subject.problem(
                 "libvirt_too_old",
-                f"{binding.option} needs libvirt {_text(binding.since)}, but this host has {_text(context.version)}, "
-                "which would ignore it without a word.",
+                f"{binding.option} needs libvirt {needed}, but this host has {have}, which would ignore it without a "
+                "word.",
                 f"Leave {binding.option} out, or update libvirt on the host.",
                 field,
                 binding.shown(value),
-                needed=_text(binding.since),
-                version=_text(context.version),
+                needed=needed,
+                version=have,
             )
 
 
@@ -60,13 +61,9 @@ def ibm_z(context: Context) -> Iterator[Problem]:
             if version is not None and version < minimum:
                 yield subject.problem(
                     "version_too_old",
-                    f"on IBM Z, PCI passthrough needs {_NAMES[name]} {_text(minimum)}, but this host has "
-                    f"{_text(version)}.",
+                    f"on IBM Z, PCI passthrough needs {_NAMES[name]} {version_text(minimum)}, but this host has "
+                    f"{version_text(version)}.",
                     f"Upgrade {_NAMES[name]}.",
-                    needed=_text(minimum),
-                    version=_text(version),
+                    needed=version_text(minimum),
+                    version=version_text(version),
                 )
-
-
-def _text(version: tuple[int, ...]) -> str:
-    return ".".join(str(number) for number in version)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -90,6 +90,15 @@ class Finding:
     def refuses(self) -> bool:
         """Whether a module leaves the device alone because of it, unless its code is forced."""
         return self.severity is Severity.ERROR
+
+    def stands_against(self, forced: Collection[str]) -> bool:
+        """Whether a module leaves the device alone because of it, also when these codes are forced."""
+        return self.refuses and not (self.forcible and self.code in forced)
+
+    @property
+    def text(self) -> str:
+        """Message and remedy as one line of prose."""
+        return f"{self.message} {self.remedy}"
 
     @property
     def is_undecided(self) -> bool:

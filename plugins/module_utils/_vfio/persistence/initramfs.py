@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Callable, Protocol
 
+from ..._boot.efi import LOADER_GUID, VARIABLES
 from ..._core import files
 from ..._core.errors import PassthroughError, Problem
 from ..._core.files import FileState
@@ -27,7 +28,7 @@ Inspect = Callable[[Sequence[Image]], None]
 """Looks into images and raises when one is not as it is to be."""
 
 # systemd-stub(7): set by the part of a unified kernel image that starts it.
-_STUB_INFO = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+_STUB_INFO = f"{VARIABLES}/StubInfo-{LOADER_GUID}"
 _OSTREE = "/run/ostree-booted"
 
 

@@ -13,7 +13,6 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import build
 from ansible_collections.kvm.passthrough.tests.unit.support.nvme import DRIVE, NvmeKernel, nvme_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
@@ -29,8 +28,9 @@ def kernel_fixture(tmp_path: Path) -> NvmeKernel:
 def run(
     kernel: NvmeKernel, count: int, vfs: list[dict[str, Any]] | None = None, *, check: bool = False, pf: Any = DRIVE
 ) -> dict[str, Any]:
-    params = {"pfs": [{"pf": pf, "count": count, "vfs": vfs or []}], "persistent": True, "force": [], "timeout": 5}
-    return execute(kernel, build(kernel, params), module="sriov_vfs", check_mode=check)
+    pfs = [{"pf": pf, "count": count, "vfs": vfs or []}]
+    params = {"pfs": pfs, "persistent": True, "force": [], "timeout": 5, "revert": False}
+    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
 
 
 def failure(

@@ -16,7 +16,8 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.grammar import parse_selector
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH, UNIT_PATH, WANTS_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES, build
+from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
+from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build as build_devices
 from ansible_collections.kvm.passthrough.tests.unit.support.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
@@ -38,8 +39,8 @@ def asked(pf: Any = PF, count: int = 4, vfs: list[dict[str, Any]] | None = None,
 
 
 def run(kernel: SriovKernel, *pfs: dict[str, Any], check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {"pfs": list(pfs), "persistent": True, "force": [], "timeout": 5, **options}
-    return execute(kernel, build(kernel, params), module="sriov_vfs", check_mode=check)
+    params = {"pfs": list(pfs), "persistent": True, "force": [], "timeout": 5, "revert": False, **options}
+    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
 
 
 def failure(kernel: SriovKernel, *pfs: dict[str, Any], **options: Any) -> PassthroughError:
