@@ -12,17 +12,17 @@ import contextlib
 import errno
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, NoReturn, Optional, cast
+from typing import BinaryIO, Callable, Optional, cast
 
+from . import child
 from .errors import PassthroughError
 
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -47,7 +47,6 @@ _UNREADABLE = frozenset(
 _PAGE = 4096  # the smallest there is: where pages are larger, a long attribute takes a second read
 _LONG = 1 << 16
 _MAX_LINKS = 40  # as the kernel's own limit
-_MAX_POLL = 2**31 - 1  # milliseconds: poll(2) takes an int
 
 
 @dataclass(frozen=True)
@@ -276,13 +275,7 @@ class Host:
         :raises PassthroughError: ``attribute_read_timeout`` with ``reboot_required`` and the first ``path`` that was
             not answered; ``file_unreadable``
         """
-        inherited = _open_descriptors()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _read_and_exit(self, paths, writer, [*inherited, reader])
-        os.close(writer)
-        lines = _lines_of(child, reader, len(paths), timeout)
+        lines = child.lines((_as_line(self, path) for path in paths), timeout)
         if len(lines) < len(paths):
             path = paths[len(lines)]
             raise PassthroughError(
@@ -363,14 +356,7 @@ class Host:
         :raises PassthroughError: ``attribute_write_failed`` with the kernel's errno name, or
             ``attribute_write_timeout`` with ``reboot_required``
         """
-        data = value.encode("utf-8", "surrogateescape")
-        inherited = _open_descriptors()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _write_and_exit(self.path(path), data, writer, [*inherited, reader])
-        os.close(writer)
-        answer = _answer_of(child, reader, timeout)
+        answer = child.write(self.path(path), value.encode("utf-8", "surrogateescape"), timeout)
         if answer is None:
             raise PassthroughError(
                 "attribute_write_timeout",
@@ -473,99 +459,11 @@ def _ignore_unreadable(path: str, error: OSError) -> None:
         raise PassthroughError("file_unreadable", f"{path} cannot be read: {error.strerror}.", path=path) from error
 
 
-def _open_descriptors() -> list[int]:
-    """The descriptors of this process."""
+def _as_line(host: Host, path: str) -> bytes:
+    """An attribute as one line of JSON; an error as a list."""
+    value: str | list[str] | None
     try:
-        return [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:  # no /proc: all that there may be, so that others than those of now are among them
-        return list(range(256))
-
-
-def _close_all(descriptors: Iterable[int], but: int) -> None:
-    """Close what a forked child has no business with."""
-    for descriptor in descriptors:
-        if descriptor != but:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-
-def _write_and_exit(path: str, data: bytes, answer: int, foreign: Iterable[int]) -> NoReturn:
-    """In a forked child: write ``data`` to ``path``, send the errno (0 for success) to ``answer``, and end.
-
-    Opened as the shell opens ``> path``, which is how attributes are used everywhere. Whatever happens, the
-    child never returns into its copy of the caller's code.
-    """
-    try:
-        code = errno.EIO
-        try:
-            _close_all(foreign, answer)
-            descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
-            if os.write(descriptor, data) == len(data):
-                os.close(descriptor)
-                code = 0
-        except OSError as error:
-            code = error.errno or errno.EIO
-        finally:
-            os.write(answer, code.to_bytes(2, "big"))
-    finally:
-        os._exit(0)
-
-
-def _read_and_exit(host: Host, paths: Iterable[str], answer: int, foreign: Iterable[int]) -> NoReturn:
-    """In a forked child: send each attribute as one line of JSON to ``answer``, an error as a list, and end."""
-    try:
-        _close_all(foreign, answer)
-        for path in paths:
-            value: str | list[str] | None
-            try:
-                value = host.attribute(path)
-            except PassthroughError as error:
-                value = [str(error)]
-            line = json.dumps(value).encode() + b"\n"
-            while line:
-                line = line[os.write(answer, line) :]
-    finally:
-        os._exit(0)
-
-
-def _lines_of(child: int, reader: int, number: int, timeout: float) -> list[bytes]:
-    """The lines a child sends, fewer than ``number`` when the next does not come in time; closes ``reader``."""
-    poller = select.poll()
-    poller.register(reader, select.POLLIN)
-    data, ended = b"", False
-    try:
-        while not ended and poller.poll(min(timeout * 1000, _MAX_POLL)):
-            piece = os.read(reader, _LONG)
-            data += piece
-            ended = not piece
-    finally:
-        if not ended:
-            os.kill(child, signal.SIGKILL)
-            ended = bool(poller.poll(1000))
-        os.close(reader)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0 if ended else os.WNOHANG)
-    return data.split(b"\n")[:-1]
-
-
-def _answer_of(child: int, reader: int, timeout: float) -> int | None:
-    """The errno a child sends, or None when the time is up; closes ``reader``.
-
-    A child that can still be ended is ended, lest its write completes when the caller has already undone things.
-    """
-    poller = select.poll()
-    poller.register(reader, select.POLLIN)
-    in_time = ended = False
-    try:
-        in_time = ended = bool(poller.poll(min(timeout * 1000, _MAX_POLL)))
-    finally:
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-            ended = bool(poller.poll(1000))
-        sent = os.read(reader, 2) if ended else b""
-        os.close(reader)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0 if ended else os.WNOHANG)
-    if sent:
-        return int.from_bytes(sent, "big")
-    return errno.EIO if in_time else None
+        value = host.attribute(path)
+    except PassthroughError as error:
+        value = [str(error)]
+    return json.dumps(value).encode() + b"\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._core import host as host_module
+from ansible_collections.kvm.passthrough.plugins.module_utils._core import child
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
@@ -189,7 +189,7 @@ def test_attributes_are_read_where_no_proc_tells_what_is_open(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then all descriptors there may be are closed in the child, but for the one it answers by."""
-    monkeypatch.setattr(host_module, "_open_descriptors", lambda: list(range(256)))
+    monkeypatch.setattr(child, "_open_descriptors", lambda: list(range(256)))
     (tmp_path / "one").write_text("vfio-pci\n")
     (tmp_path / "two").write_text("")
     assert host.attributes_in_time(["/one"], timeout=5) == {"/one": "vfio-pci"}
