@@ -6,8 +6,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit fleet lint sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
-.PHONY: ruff mypy reuse ansible-lint changelog docs-lint
+.PHONY: help demo test unit fleet lint docs sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
+.PHONY: ruff mypy reuse ansible-lint changelog docs-lint links docs-pictures
 
 MACHINE ?=
 SCENARIO ?=
@@ -16,10 +16,11 @@ RUN := tools/dev run
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
-	@echo 'make test        everything below: unit, fleet, lint, sanity, benchmark, browser, molecule, lab'
+	@echo 'make test        everything below: unit, fleet, lint, docs, sanity, benchmark, browser, molecule, lab'
 	@echo 'make unit        unit tests'
 	@echo 'make fleet       the playbooks on a fleet of hosts that are directory trees'
-	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint'
+	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint, links'
+	@echo 'make docs        the documentation as a site, in docs/build/html; docs-pictures draws its pictures anew'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
 	@echo 'make browser     the page of the audit in a browser (Chromium)'
@@ -36,9 +37,9 @@ help:
 demo:
 	@$(RUN) --lab python -m tests.demo $(ARGS)
 
-test: unit fleet lint sanity benchmark browser molecule lab
+test: unit fleet lint docs sanity benchmark browser molecule lab
 	@echo
-	@echo '=== all passed: unit, fleet, lint, sanity, benchmark, browser, molecule, lab'
+	@echo '=== all passed: unit, fleet, lint, docs, sanity, benchmark, browser, molecule, lab'
 
 unit:
 	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
@@ -46,7 +47,7 @@ unit:
 fleet:
 	@$(RUN) --title 'fleet' pytest -n auto tests/fleet $(ARGS)
 
-lint: ruff mypy reuse ansible-lint changelog docs-lint
+lint: ruff mypy reuse ansible-lint changelog docs-lint links
 
 ruff:
 	@$(RUN) --title 'ruff check' ruff check
@@ -67,6 +68,15 @@ changelog:
 
 docs-lint:
 	@$(RUN) --copy --title 'documentation' antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+
+links:
+	@$(RUN) --title 'links' python -m tools.site.links
+
+docs:
+	@$(RUN) --title 'documentation site' python -m tools.site
+
+docs-pictures:
+	@$(RUN) --browser --title 'pictures of the documentation' python -m tests.browser.pictures
 
 sanity:
 	@tools/dev sanity -- $(ARGS)

@@ -362,7 +362,7 @@ def command_venv(_options: argparse.Namespace) -> int:
 
 
 def command_clean(options: argparse.Namespace) -> int:
-    for path in [CACHE] if options.all else [CHECKOUT, ROOT / "tests/output", ROOT / ".ansible"]:
+    for path in [CACHE] if options.all else [CHECKOUT, ROOT / "docs/build", ROOT / "tests/output", ROOT / ".ansible"]:
         if path.exists():
             say(f"Removing {path}")
             shutil.rmtree(path)

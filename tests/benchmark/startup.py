@@ -34,7 +34,9 @@ def startup() -> list[str]:
         commands = {
             name: Command([sys.executable, "-c", f"import {module}"], environment) for name, module in wanted.items()
         }
-        rounds = [{name: command.processor_seconds() for name, command in commands.items()} for _ in range(RUNS + 1)]
+        rounds = [
+            {name: command.processor_seconds() for name, command in commands.items()} for _unused in range(RUNS + 1)
+        ]
     seconds = {name: min(each[name] for each in rounds[1:]) for name in commands}
     print(f"\n{'module':<20} {'start':>8} {'beside ping':>12}")
     missed = []

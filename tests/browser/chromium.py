@@ -37,6 +37,8 @@ FLAGS = (
     # Root has no sandbox, and all that is ever opened is what a test wrote.
     "--no-sandbox",
     "--disable-gpu",
+    # They take room on the page or not, depending on whether a picture is taken.
+    "--hide-scrollbars",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
@@ -232,9 +234,18 @@ class Page:
         """Type a text into whatever has the focus."""
         self.command("Input.insertText", text=text)
 
-    def screenshot(self, path: Path) -> None:
-        """Keep a picture of the whole page."""
-        answer = self.command("Page.captureScreenshot", captureBeyondViewport=True)
+    def screenshot(self, path: Path, selector: str | None = None) -> None:
+        """Keep a picture of the whole page, or of one element and a little around it."""
+        clip = {}
+        if selector is not None:
+            x, y, width, height = self.evaluate(
+                f"(() => {{ const box = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+                "return [box.x + scrollX, box.y + scrollY, box.width, box.height]; })()"
+            )
+            margin = min(x, y, 12)
+            size = {"width": width + 2 * margin, "height": height + 2 * margin}
+            clip = {"clip": {"x": x - margin, "y": y - margin, **size, "scale": 1}}
+        answer = self.command("Page.captureScreenshot", captureBeyondViewport=True, **clip)
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def pdf(self) -> bytes:
