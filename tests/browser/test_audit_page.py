@@ -77,6 +77,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     fleets = {
         "one": {"gaming1.example.com": kinds["gaming"]},
         "server": {"server1.example.com": kinds["server"]},
+        "guests": {"hv1.example.com": fleet.guests(folder / "guests")},
         "many": fleet.fleet(folder / "fleet", SIZE),
         "hostile": {f"kvm{fleet.HOSTILE}": hostile, "kvm2": kinds["gaming"]},
     }
@@ -124,7 +125,7 @@ def keep(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("name", ["one", "server", "many"])
+@pytest.mark.parametrize("name", ["one", "server", "guests", "many"])
 def test_it_can_be_read_in_light_and_in_dark(show: Callable[..., Page], name: str, scheme: str) -> None:
     page = show(name, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open ||= !one.matches('.host ~ .host') })")
@@ -137,7 +138,7 @@ def test_it_can_be_read_in_light_and_in_dark(show: Callable[..., Page], name: st
 
 
 @pytest.mark.parametrize("width", [360, 800, 1300])
-@pytest.mark.parametrize("name", ["server", "many"])
+@pytest.mark.parametrize("name", ["server", "guests", "many"])
 def test_nothing_sticks_out_of_any_window(show: Callable[..., Page], name: str, width: int) -> None:
     page = show(name, width=width)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open ||= !one.matches('.host ~ .host') })")

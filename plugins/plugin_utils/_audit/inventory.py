@@ -62,12 +62,7 @@ def inventory_findings(
     :param inventory: what each module of :data:`INVENTORY` predicts in check mode
     :param known: code, place and devices of what was found otherwise; it is not told twice
     """
-    given_up = {
-        (answer.about, _hostdev(step))
-        for answer in inventory.get("domain_hostdevs", ())
-        for step in _steps(answer)
-        if step.get("after") is None
-    }
+    given_up = _given_up(inventory.get("domain_hostdevs", ()))
     made_ready = False
     for module, variable in INVENTORY.items():
         answers = inventory.get(module, ())
@@ -78,12 +73,20 @@ def inventory_findings(
                 if code in HOST_CODES or (code, variable.where(answer), _device(item)) in known:
                     continue
                 waits = (made_ready and code in WAITING_CODES) or (
-                    # Another domain has it, and would lose it in the same run.
                     code == "device_in_other_domain"
                     and (text_of(item.get("domain")), text_of(item.get("device"))) in given_up
                 )
                 yield (_waiting if waits else _refused)(variable, answer, item)
         made_ready |= module in ("sriov_vfs", "vfio_devices") and any(map(_steps, answers))
+
+
+def _given_up(answers: Sequence[Answer]) -> set[tuple[str | None, str | None]]:
+    """Domains that would lose a device, each with the device: another domain can have it in the same run."""
+    left: dict[tuple[str | None, str | None], Any] = {}
+    for answer in answers:
+        for step in _steps(answer):
+            left[answer.about, _hostdev(step)] = step.get("after")
+    return {key for key, after in left.items() if after is None}
 
 
 def _steps(answer: Answer) -> Sequence[Mapping[str, Any]]:

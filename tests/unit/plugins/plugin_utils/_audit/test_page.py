@@ -99,6 +99,18 @@ def test_the_picture_of_a_desktop(kinds: Kinds) -> None:
     assert texts(root, "summary")[-2] == "3 groups with nothing but parts of the machine itself"
 
 
+def test_guests_that_are_not_as_the_inventory_asks_for_them(guests: dict[str, Any]) -> None:
+    root = page({"hv1": guests})
+    assert texts(root, "h4")[0] == "Drift"
+    assert texts(root, "span", "where") == [f"domain {name}" for name in ("db02", "web09")] + [
+        "network vf-pool",
+        "domain web02",
+        "domain db01",
+    ]
+    assert "remove 0000:06:00.0 from the domain web02" in next(root.all("ul", "findings")).text
+    assert "There is no domain 'web09'" in root.text
+
+
 def test_what_stands_against_the_whole_host_is_not_said_of_each_device(kinds: Kinds) -> None:
     off = section(page(kinds), "switched-off")
     assert texts(off, "li", "guard") == ["console_display", "usb_in_use", "boot_disk", "management_network"]
