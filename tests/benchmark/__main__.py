@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``make benchmark``: the scan of a big machine beside ``lspci -vmmk``, and how the time grows with the machine; and a
-device put into a definition, beside ``virt-xml``.
+"""``make benchmark``: the scan of a big machine beside ``lspci -vmmk``, and how the time grows with the machine; what
+modules cost before they do anything, beside ``ping``; and a device put into a definition, beside ``virt-xml``.
 
 Exit status 1 when a limit is missed, when scan and lspci do not say the same, or when a second run changes something.
 """
@@ -21,6 +21,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.names import 
 from . import __name__ as package
 from .definitions import Unmeasurable, compare
 from .measure import Command, in_turn, ratio
+from .startup import startup
 from .tree import build
 
 SIZES = (256, 1024, 4096)
@@ -84,14 +85,14 @@ def what_differs(lspci: str, scan: str) -> str | None:
 
 
 def main() -> int:
-    missed = [*scans(), *definitions()]
+    missed = [*scans(), *startup(), *definitions()]
     for text in missed:
         print(f"MISSED: {text}")
     return 1 if missed else 0
 
 
 def definitions() -> list[str]:
-    """The second part; what is not as it has to be."""
+    """The third part; what is not as it has to be."""
     try:
         return compare()
     except Unmeasurable as error:

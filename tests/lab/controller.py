@@ -97,23 +97,32 @@ class Controller:
         *,
         inventories: Sequence[Path] = (),
         config: Path = HERE / "ansible.cfg",
+        collections: Path | None = None,
         execute: Execute = execute_quietly,
     ) -> None:
-        """:param inventories: further inventories beside the machine's own, which only says how it is reached"""
+        """Hold what is the same in every call.
+
+        :param inventories: further inventories beside the machine's own, which only says how it is reached
+        :param collections: where another copy of the collection is installed, and nothing else
+        """
         self.inventories = (machine.inventory, *inventories)
         self._config = config
+        self._collections = collections
         self._execute = execute
 
     def _environment(self, record: Path) -> dict[str, str]:
         """This collection, no configuration of the user's, and results written down."""
-        if "ANSIBLE_COLLECTIONS_PATH" not in os.environ:
+        collections = self._collections or os.environ.get("ANSIBLE_COLLECTIONS_PATH")
+        if collections is None:
             raise LabError(
                 "ANSIBLE_COLLECTIONS_PATH is not set: start this through make, which puts the collection there"
             )
+        # PYTHONPATH has this checkout, where Ansible would look for what another copy lacks.
+        dropped = ("ANSIBLE_", "PYTHONPATH") if self._collections else ("ANSIBLE_",)
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
             "ANSIBLE_CONFIG": str(self._config),
-            "ANSIBLE_COLLECTIONS_PATH": os.environ["ANSIBLE_COLLECTIONS_PATH"],
+            "ANSIBLE_COLLECTIONS_PATH": str(collections),
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
             "ANSIBLE_CALLBACKS_ENABLED": "record",
             "ANSIBLE_LOAD_CALLBACK_PLUGINS": "True",

@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands of the README's first minute, as they stand there."""
+"""The commands of the README's first minute, as they stand there, with the collection as it is handed out."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from .controller import Controller
 
 pytestmark = pytest.mark.lab("intel")
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 def first_minute() -> list[list[str]]:
@@ -26,8 +29,19 @@ def first_minute() -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"^\$ (.+)$", section, re.MULTILINE)]
 
 
-def test_the_first_minute(iommu_host: lab.Machine, tmp_path: Path) -> None:
-    ansible = Controller(iommu_host)
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder with nothing in it but the artefact that is built of this checkout, installed as the README says."""
+    galaxy = [Path(sys.executable).with_name("ansible-galaxy"), "collection"]
+    collections = tmp_path / "collections"
+    subprocess.run([*galaxy, "build", "--output-path", tmp_path, ROOT], check=True, timeout=60)
+    (artefact,) = tmp_path.glob("kvm-passthrough-*.tar.gz")
+    subprocess.run([*galaxy, "install", "--offline", "-p", collections, artefact], check=True, timeout=60)
+    return collections
+
+
+def test_the_first_minute(iommu_host: lab.Machine, installed: Path, tmp_path: Path) -> None:
+    ansible = Controller(iommu_host, collections=installed)
     before = iommu_host.etc()
     commands = first_minute()
     assert {words[0] for words in commands} == {"ansible", "ansible-playbook"}
@@ -36,8 +50,9 @@ def test_the_first_minute(iommu_host: lab.Machine, tmp_path: Path) -> None:
         if "-i" in words:  # the inventory is that of the machine
             del words[words.index("-i") : words.index("-i") + 2]
         more = ("-e", f"vfio_audit_folder={tmp_path}") if program == "ansible-playbook" else ()
-        run = ansible.run(program, *words, *more)
+        run = ansible.run(program, *words, *more, "-vvv")
         assert run.rc == 0, run.output
+        assert f"Using module file {installed}/ansible_collections/kvm/passthrough/plugins/modules/" in run.output
         assert [task.task for task in run.tasks if task.changed] == []
         answers[" ".join([program, *words])] = run.output
     assert " is active" in next(text for command, text in answers.items() if "iommu_info" in command)

@@ -13,6 +13,9 @@ from .machine import Machine
 
 Version = Optional[tuple[int, ...]]
 
+# What IBM Z needs for PCI passthrough, from the announcements of it (libvirt 4.10.0, Linux 4.14, QEMU 2.11).
+ZPCI_MINIMUM: dict[str, tuple[int, ...]] = {"kernel": (4, 14), "libvirt": (4, 10), "qemu": (2, 11)}
+
 LIBVIRT_PROGRAMS = ("virtqemud", "libvirtd", "virsh")
 # QEMU's name for an architecture, where it is not the kernel's (QEMU's configure, ``cpu`` to ``target``).
 _QEMU_NAMES = {"i686": "i386", "i586": "i386", "i486": "i386", "ppc64le": "ppc64", "armv7l": "arm"}

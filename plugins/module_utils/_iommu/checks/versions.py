@@ -2,17 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Versions of kernel, libvirt and QEMU, and the minimum that IBM Z needs.
 
-Sources: the announcements of zPCI passthrough (libvirt 4.10.0, Linux 4.14, QEMU 2.11); libvirt's NEWS for 6.5.0.
+Sources: libvirt's NEWS for 6.5.0, and those of ``ZPCI_MINIMUM``.
 What is not installed is no blocker: a host that is being prepared has neither libvirt nor QEMU yet.
 """
 
 from __future__ import annotations
 
 from ..platform import Blocker
-from ..software import Version, Versions, shown
+from ..software import ZPCI_MINIMUM, Version, Versions, shown
 from .base import Context, Section
 
-ZPCI_MINIMUM: dict[str, tuple[int, ...]] = {"kernel": (4, 14), "libvirt": (4, 10), "qemu": (2, 11)}
 ZPCI_ADDRESSES: tuple[int, ...] = (6, 5)
 _NAMES = {"kernel": "the running kernel", "libvirt": "libvirt", "qemu": "QEMU"}
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from ..._core.errors import Problem
-from ..._iommu.checks.versions import ZPCI_MINIMUM
+from ..._iommu.software import ZPCI_MINIMUM
 from ..element import bindings
 from ..hostdev import SAYS_NOTHING
 from .context import Context
@@ -44,7 +44,7 @@ def known(context: Context) -> Iterator[Problem]:
 def ibm_z(context: Context) -> Iterator[Problem]:
     """IBM Z needs libvirt 4.10 and QEMU 2.11 (and kernel 4.14) for PCI devices.
 
-    Source: IBM, "PCI passthrough", and the announcements of zPCI passthrough; see :mod:`_iommu.checks.versions`.
+    Source: IBM, "PCI passthrough", and the announcements of zPCI passthrough; see :mod:`_iommu.software`.
     """
     if context.definition.arch != "s390x":
         return
