@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import troubleshooting
+from . import troubleshooting, variables
 from .codes import Unreadable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def generated(root: Path) -> dict[str, str]:
     """The files that are written, with their contents."""
-    return {troubleshooting.PAGE: troubleshooting.page(root)}
+    return {troubleshooting.PAGE: troubleshooting.page(root), **variables.readmes(root)}
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         files = generated(ROOT)
-    except (troubleshooting.Mismatch, Unreadable) as error:
+    except (troubleshooting.Mismatch, Unreadable, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     stale = [name for name, text in files.items() if (ROOT / name).read_text(encoding="utf-8") != text]
