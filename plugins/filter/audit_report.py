@@ -14,9 +14,10 @@ author:
 description:
   - >-
     Takes what M(kvm.passthrough.iommu_info), M(kvm.passthrough.pci_device_info) and M(kvm.passthrough.hostdev_info)
-    returned on each host, and what M(kvm.passthrough.vfio_devices), M(kvm.passthrough.sriov_vfs) and
-    M(kvm.passthrough.kernel_parameters) returned there in check mode, and makes one report of it. It says for each
-    host whether passthrough is possible, what stands against it, what is in each IOMMU group, who has which device,
+    returned on each host, and what M(kvm.passthrough.kernel_parameters), M(kvm.passthrough.selinux_booleans),
+    M(kvm.passthrough.sriov_vfs), M(kvm.passthrough.vfio_devices), M(kvm.passthrough.hostdev_network) and
+    M(kvm.passthrough.domain_hostdevs) returned there in check mode, and makes one report of it. It says for each host
+    whether passthrough is possible, what stands against it, what is in each IOMMU group, who has which device,
     and what conflicts or has drifted.
   - >-
     A host that could not be reached, on which a module failed, or that was never asked, is in the report, with the
@@ -29,9 +30,12 @@ options:
     description:
       - >-
         A mapping of host names to mappings. Each of them has, by the name of the module (V(iommu_info),
-        V(pci_device_info), V(hostdev_info), V(vfio_devices), V(sriov_vfs), V(kernel_parameters)), what the task with it
-        registered, and under V(state) what M(ansible.builtin.slurp) returned of
-        C(/var/lib/kvm-passthrough/state.json). What is missing was not asked.
+        V(pci_device_info), V(hostdev_info), V(kernel_parameters), V(selinux_booleans), V(sriov_vfs), V(vfio_devices),
+        V(hostdev_network), V(domain_hostdevs)), what the task with it registered, and under V(state) what
+        M(ansible.builtin.slurp) returned of C(/var/lib/kvm-passthrough/state.json). What is missing was not asked.
+      - >-
+        The task with C(hostdev_network) or C(domain_hostdevs) may be a loop over mappings with a C(name), which says
+        what network or domain each result is about.
       - >-
         C(iommu_info) should have been asked with O(kvm.passthrough.iommu_info#module:groups=true), and each task should
         not stop the play, so that there is something to report.

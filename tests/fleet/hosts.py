@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 
 from tests.unit.support import boot, extlinux, machine, zipl
 from tests.unit.support.boot import GrubHost
+from tests.unit.support.domains import hostdev_xml
 from tests.unit.support.extlinux import ExtlinuxHost
 from tests.unit.support.initramfs import InitramfsToolsStandIn
 from tests.unit.support.iommu import NOT_REMAPPED, REMAPPED, TYPE1_KO, VFIO_KO
@@ -50,6 +51,8 @@ class Kind:
     """The modules that have something to change."""
     finding: str | None = None
     """What the audit has to find first; None for nothing."""
+    domains: dict[str, str] | None = None
+    """The domains of its libvirt, each with its devices as XML; None for a host without libvirt."""
 
 
 # -- x86 ----------------------------------------------------------------------------------------------------
@@ -198,6 +201,13 @@ def _asked(device: Any) -> dict[str, Any]:
     return {"vfio_host_devices": [device]}
 
 
+def _guest(device: str, name: str = "web01") -> dict[str, Any]:
+    """A host on which web01 has this device, and a guest of this name is to have the VF."""
+    wanted = {"name": name, "state": "exact", "hostdevs": [{"device": VF["name"]}]}
+    variables = {**_DEVICE, "vfio_host_persistent": False, "vfio_guest_domains": [wanted]}
+    return {"variables": variables, "domains": {"web01": hostdev_xml(device)}}
+
+
 _DRIFTED: dict[str, Any] = {"changes": ("vfio_devices",), "finding": "inventory_drift"}
 _OFF: dict[str, Any] = {
     "state": "disabled_by_parameter",
@@ -208,6 +218,8 @@ _OFF: dict[str, Any] = {
 KINDS: dict[str, Kind] = {
     "intel": Kind(intel, 6, _QUAD, **_DRIFTED),
     "intel-bound": Kind(intel_bound, 3, {**_DEVICE, "vfio_host_persistent": False}),
+    "guest": Kind(intel_bound, **_guest(machine.VF0)),
+    "guest-drifted": Kind(intel_bound, **_guest(machine.VF1), changes=("domain_hostdevs",), finding="inventory_drift"),
     "intel-off": Kind(intel_off, 4, _DEVICE, **_OFF),
     "intel-suse": Kind(intel_off_suse, 1, _DEVICE, **_OFF),
     "intel-arch": Kind(intel_off_arch, 1, _DEVICE, **_OFF),
@@ -233,6 +245,9 @@ KINDS: dict[str, Kind] = {
         finding="identity_mismatch",
     ),
     "bad-group": Kind(intel, 1, _asked(QUAD[0]), refused=machine.SLOT[3], finding="group_not_viable"),
+    "bad-guest": Kind(
+        intel_bound, **_guest(machine.VF1, "web09"), refused="no domain 'web09'", finding="domain_not_found"
+    ),
     "bad-loader": Kind(
         without_boot_loader,
         variables=_DEVICE,
@@ -269,10 +284,10 @@ class Fleet:
         return {name: kind.refused for name, kind in self.kinds.items() if kind.refused is not None}
 
 
-def build(folder: Path, kinds: dict[str, Kind] | None = None) -> Fleet:
+def build(folder: Path, kinds: Mapping[str, Kind]) -> Fleet:
     """Make the hosts in a folder; those of one kind are copies of each other."""
     made: dict[str, Kind] = {}
-    for name, kind in (KINDS if kinds is None else kinds).items():
+    for name, kind in kinds.items():
         first: Path | None = None
         for number in range(1, kind.number + 1):
             host = f"{name}-{number:02}"
@@ -285,12 +300,15 @@ def build(folder: Path, kinds: dict[str, Kind] | None = None) -> Fleet:
             kind.make(first)
             if first.exists():
                 _furnish(first)
+            if kind.domains is not None:
+                trees.add_libvirt(first, kind.domains)
     hosts = {
         host: {
             **kind.variables,
             "ansible_connection": "tree",
             "ansible_tree_root": str(folder / host),
             "ansible_become": False,  # whoever enters a tree is root there
+            "vfio_audit_libvirt": kind.domains is not None,
         }
         for host, kind in made.items()
     }

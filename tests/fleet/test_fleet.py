@@ -79,8 +79,7 @@ def test_an_audit_of_the_fleet_is_right_about_every_host(
     fleet = make_fleet()
     before = listings(fleet)
     started = time.monotonic()
-    words = ("-e", f"vfio_audit_folder={tmp_path}", "-e", "vfio_audit_libvirt=false")
-    run = controller(fleet).playbook("audit", *words)
+    run = controller(fleet).playbook("audit", "-e", f"vfio_audit_folder={tmp_path}")
     seconds = time.monotonic() - started
     with capsys.disabled():
         print(f"\naudit of {len(fleet.kinds)} hosts: {seconds:.0f} s")
@@ -102,6 +101,20 @@ def test_an_audit_of_the_fleet_is_right_about_every_host(
         assert [finding["code"] for finding in host["findings"]][:1] == [kind.finding] * bool(kind.finding), name
         assert kind.finding is None or kind.finding in page
     assert report["summary"]["hosts"] == len(fleet.kinds)
+
+
+def test_an_audit_goes_on_where_variables_of_the_inventory_are_none(make_fleet: MakeFleet, tmp_path: Path) -> None:
+    """The host is in the report with all that could be found out, and with what could not be compared, and why."""
+    nonsense = {"vfio_host_devices": 7, "vfio_guest_domains": [{"name": "web01"}]}
+    fleet = make_fleet(["guest"], nonsense)
+    run = controller(fleet).playbook("audit", "-e", f"vfio_audit_folder={tmp_path}")
+    assert run.rc == 0, run.output
+    (host,) = json.loads((tmp_path / "kvm-passthrough-audit.json").read_text(encoding="utf-8"))["hosts"]
+    assert (host["status"], host["verdict"]) == ("partial", "attention")
+    assert [domain["name"] for domain in host["domains"]] == ["web01"]
+    reasons_by_module = {failure["module"]: failure["message"] for failure in host["failures"]}
+    assert set(reasons_by_module) == {"vfio_devices", "domain_hostdevs"}
+    assert "hostdevs" in reasons_by_module["domain_hostdevs"]
 
 
 def test_nobody_is_changed_while_one_would_be_refused(make_fleet: MakeFleet) -> None:

@@ -16,11 +16,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 MACHINE = "/.machine/usr"
+MACHINE_PYTHON = "/usr/bin/python3"
+LIBVIRT = Path(__file__).with_name("libvirt_stand_in.py")
 PROGRAMS = ("sh", "sleep", "python3", "cat", "rm", "mkdir", "chmod", "true", "env", "sync")
 
 
@@ -81,6 +84,31 @@ def add_python_modules(root: Path, *names: str) -> None:
         (package / "__init__.py").touch()
     (root / "usr/bin/python3").unlink()
     add_program(root, "/usr/bin/python3", f'PYTHONPATH=/opt/python exec {MACHINE}/bin/python3 "$@"')
+
+
+def add_libvirt(root: Path, domains: Mapping[str, str]) -> None:
+    """libvirt's Python bindings with these domains (name -> its devices, as XML), and lxml as the tests have it."""
+    add_python_modules(root, "libvirt")
+    shutil.copy(LIBVIRT, root / "opt/python/libvirt/__init__.py")
+    import lxml
+
+    shutil.copytree(Path(lxml.__file__).parent, root / "opt/python/lxml")
+    for name, devices in domains.items():
+        path = root / f"etc/libvirt/qemu/{name}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"<domain type='kvm'><name>{name}</name><memory>65536</memory>"
+            f"<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>{devices}</devices></domain>",
+            encoding="utf-8",
+        )
+
+
+def why_no_lxml() -> str | None:
+    """Why hosts cannot have the lxml of the tests; None when they can."""
+    asked = [MACHINE_PYTHON, "-c", "import sys; print(sys.version_info[:2])"]
+    theirs = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    ours = str(sys.version_info[:2])
+    return None if theirs == ours else f"lxml is for Python {ours} here, and {MACHINE_PYTHON} is {theirs}"
 
 
 def copied(root: Path, to: Path) -> Path:

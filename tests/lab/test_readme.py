@@ -32,7 +32,7 @@ def first_minute() -> list[list[str]]:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A folder with nothing in it but the artefact that is built of this checkout, installed as the README says."""
-    galaxy = [Path(sys.executable).with_name("ansible-galaxy"), "collection"]
+    galaxy = [str(Path(sys.executable).with_name("ansible-galaxy")), "collection"]
     collections = tmp_path / "collections"
     subprocess.run([*galaxy, "build", "--output-path", tmp_path, ROOT], check=True, timeout=60)
     (artefact,) = tmp_path.glob("kvm-passthrough-*.tar.gz")

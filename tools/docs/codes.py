@@ -140,9 +140,9 @@ class Plugins:
         value = _argument(call, maker.position, _PARAMETER)
         if value is None:
             return  # its default, which is found where it is defined
-        severity = None if maker.severity is None else _argument(call, maker.severity, "severity")
-        severities = frozenset(_words(source, severity, scope, "severity")) if severity is not None else frozenset()
         kind = BLOCKER if name == "Blocker" else PROBLEM
+        severity = _argument(call, maker.severity, "severity") if kind == BLOCKER else None
+        severities = frozenset(_words(source, severity, scope, "severity")) if severity is not None else frozenset()
         for code in _words(source, value, scope, _PARAMETER):
             yield Given(code, kind, source.path, call.lineno, severities)
 
@@ -243,7 +243,7 @@ def _words(source: Source, value: ast.expr, scope: tuple[ast.AST, ...], name: st
         return [value.value]
     if isinstance(value, ast.IfExp):
         return [*_words(source, value.body, scope, name), *_words(source, value.orelse, scope, name)]
-    if isinstance(value, ast.Attribute) and value.attr == name:
+    if _reads(value, name) or (isinstance(value, ast.Attribute) and value.attr == name):
         return []
     if isinstance(value, ast.Name):
         constant = _constant(source, value.id)
@@ -271,9 +271,12 @@ def _hands_on(function: ast.AST, name: str) -> bool:
         return False
     if name in [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]:
         return True
-    return any(
-        isinstance(node, ast.Call) and ast.unparse(node).endswith(f".get('{name}')") for node in ast.walk(function)
-    )
+    return _reads(function, name)
+
+
+def _reads(tree: ast.AST, name: str) -> bool:
+    """Whether the word is read from the result of a module somewhere in there."""
+    return any(isinstance(node, ast.Call) and ast.unparse(node).endswith(f".get('{name}')") for node in ast.walk(tree))
 
 
 def guards() -> list[Given]:

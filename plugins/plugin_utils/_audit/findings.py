@@ -5,25 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...module_utils._pci.device import is_vfio_driver
-from .devices import HOST_CODES
+from .finding import BLOCKER, CONFLICT, DEFINITION, DRIFT, ERROR, KINDS, WARNING, Finding, device_moved
+from .inventory import inventory_findings
 from .results import Answer, flag, integer, mapping, mappings, text_of, texts
-
-BLOCKER = "blocker"
-"""It stands against passthrough on this host."""
-CONFLICT = "conflict"
-"""Two have what only one can have."""
-DRIFT = "drift"
-"""Something is not as it was set up, or as it is asked for."""
-DEFINITION = "definition"
-"""A domain or a pool that will not start, or not do what it says."""
-KINDS = (BLOCKER, CONFLICT, DRIFT, DEFINITION)
-
-ERROR = "error"
-WARNING = "warning"
 
 # What iommu_info says of the next boot: the running system and the boot loader have come apart.
 _NEXT_BOOT = frozenset({"reboot_pending", "iommu_off_after_reboot", "boot_entries_outdated"})
@@ -31,40 +18,22 @@ _CONFLICTS = frozenset({"in_use_by_domain", "device_in_other_domain", "device_el
 _MOVED = frozenset({"device_drifted", "device_not_found", "network_not_found", "portgroup_not_found"})
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong."""
-
-    kind: str
-    severity: str
-    code: str
-    message: str
-    remedy: str = ""
-    where: str | None = None
-    """The domain or network it is about."""
-    devices: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**vars(self), "devices": list(self.devices)}
-
-
 def findings(
     iommu: Answer,
     hostdevs: Answer,
-    inventory: Mapping[str, Answer],
+    inventory: Mapping[str, Sequence[Answer]],
     devices: Sequence[Mapping[str, Any]],
     records: Sequence[Mapping[str, Any]],
 ) -> list[Finding]:
     """All of them, errors first, each once.
 
-    :param inventory: variable of the inventory -> what a module predicts for it in check mode
+    :param inventory: what the modules of :data:`inventory.INVENTORY` predict in check mode
     :param devices: as :func:`devices.device_entries` makes them
     :param records: those of ``state.json``
     """
     found = [*_of_iommu(iommu.result), *_of_hostdevs(hostdevs.result)]
-    for variable, answer in inventory.items():
-        found += _of_inventory(variable, answer)
+    known = {(one.code, one.where, one.devices) for one in found}
+    found += inventory_findings(inventory, known)
     if devices:
         moved = {address for one in found if one.code == "device_moved" for address in one.devices}
         found += [
@@ -127,43 +96,6 @@ def _of_hostdevs(result: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
-def _of_inventory(variable: str, answer: Answer) -> Iterator[Finding]:
-    """What there would be to do, or stands against it, so that the host is as a variable of the inventory says."""
-    steps = [text_of(step.get("description")) or "" for step in mappings(answer.result.get("actions"))]
-    if answer.answered and steps:
-        yield Finding(
-            DRIFT,
-            WARNING,
-            "inventory_drift",
-            f"The host is not as {variable} of the inventory says. To be done: {'; '.join(steps)}.",
-            "Run kvm.passthrough.host on this host.",
-            devices=tuple(dict.fromkeys(_changed(answer.result))),
-        )
-    for item in mappings(answer.result.get("stale")):
-        found = text_of(item.get("found"))
-        yield _moved(text_of(item.get("address")) or "", text_of(item.get("ids")) or "", found)
-    if not answer.answered:
-        for item in mappings(answer.result.get("problems")):
-            code, device = text_of(item.get("code")) or "", text_of(item.get("device"))
-            if code in HOST_CODES:
-                continue
-            yield Finding(
-                DRIFT,
-                ERROR,
-                code,
-                f"{variable} of the inventory cannot be had: {text_of(item.get('message')) or ''}",
-                text_of(item.get("remedy")) or "",
-                devices=(device,) if device else (),
-            )
-
-
-def _changed(result: Mapping[str, Any]) -> Iterator[str]:
-    for item in mappings(result.get("devices")):
-        address = text_of(item.get("address"))
-        if address is not None and item.get("before") != item.get("after"):
-            yield address
-
-
 def _of_records(devices: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Devices that are not as this collection left them."""
     there = {device["address"]: device for device in devices if device["present"]}
@@ -175,7 +107,7 @@ def _of_records(devices: Sequence[Mapping[str, Any]], records: Sequence[Mapping[
             if not is_vfio_driver(driver):
                 continue
             if device is None or device["ids"] != ids:
-                yield _moved(address, ids, None if device is None else device["ids"])
+                yield device_moved(address, ids, None if device is None else device["ids"])
             elif not device["vfio"] and not device["owners"]:
                 yield Finding(
                     DRIFT,
@@ -197,16 +129,3 @@ def _of_records(devices: Sequence[Mapping[str, Any]], records: Sequence[Mapping[
                     "Set their number with kvm.passthrough.sriov_vfs; shut down the guests that use them before.",
                     devices=(address,),
                 )
-
-
-def _moved(address: str, ids: str, found: str | None) -> Finding:
-    now = "nothing" if found is None else f"a device {found}"
-    return Finding(
-        DRIFT,
-        WARNING,
-        "device_moved",
-        f"A device {ids} was prepared for guests at {address}, where {now} is now.",
-        "Addresses move when hardware is added or removed: find it with kvm.passthrough.pci_device_info and name its "
-        "new address. Virtual functions come back once they are enabled.",
-        devices=(address,),
-    )

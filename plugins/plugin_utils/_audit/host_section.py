@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .findings import ERROR, KINDS
+from .finding import ERROR, KINDS
 from .html import Content, Markup, join, tag
 from .overview import iommu_words
 from .picture import device_name, picture

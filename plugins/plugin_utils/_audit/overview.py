@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .findings import ERROR
+from .finding import ERROR
 from .html import Content, Markup, tag
 from .icons import stacked_bar
 from .report import VERDICTS

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .devices import STATES, device_entries, group_entries
-from .findings import BLOCKER, ERROR, Finding, findings
+from .finding import BLOCKER, ERROR, Finding
+from .findings import findings
+from .inventory import INVENTORY
 from .results import (
     FAILED,
     UNREACHABLE,
@@ -19,6 +21,7 @@ from .results import (
     mapping,
     mappings,
     read_answer,
+    read_answers,
     read_records,
     text_of,
     texts,
@@ -40,12 +43,6 @@ VERDICTS = (BLOCKED, ATTENTION, NOT_KNOWN, READY)
 
 # A field that every answer of the module has.
 _FIELDS = {"iommu_info": "state", "pci_device_info": "devices", "hostdev_info": "domains"}
-# What is asked in check mode, for a variable of the inventory. They always tell their actions.
-_INVENTORY = {
-    "kernel_parameters": "vfio_host_kernel_parameters",
-    "sriov_vfs": "vfio_host_pfs",
-    "vfio_devices": "vfio_host_devices",
-}
 _SWITCHED_OFF = frozenset({"disabled_by_parameter", "disabled_by_default", "disabled_in_firmware", "unsupported"})
 
 
@@ -69,12 +66,12 @@ def fleet_report(results: Mapping[str, Any], generated: str) -> dict[str, Any]:
 
 def host_entry(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of one host."""
-    fields = {**_FIELDS, **dict.fromkeys(_INVENTORY, "actions")}
-    answers = {module: read_answer(results.get(module), field) for module, field in fields.items()}
-    inventory = {variable: answers[module] for module, variable in _INVENTORY.items()}
+    answers = {module: read_answer(results.get(module), field) for module, field in _FIELDS.items()}
+    # In check mode, modules always tell their actions.
+    inventory = {module: read_answers(results.get(module), "actions") for module in INVENTORY}
     iommu, pci, hostdevs = answers["iommu_info"], answers["pci_device_info"], answers["hostdev_info"]
     records = read_records(results.get("state"))
-    failures = _failures(answers)
+    failures = _failures([*answers.items(), *((module, one) for module, many in inventory.items() for one in many)])
     status, reason = _status(answers, failures)
     described = mappings(pci.result.get("devices")) if pci.answered else []
     devices = device_entries(described, mappings(hostdevs.result.get("devices")))
@@ -132,13 +129,17 @@ def _is_broken(hostdevs: Answer) -> bool:
     return hostdevs.outcome in (FAILED, UNREACHABLE) and hostdevs.code != "python_module_missing"
 
 
-def _failures(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+def _failures(answers: Iterable[tuple[str, Answer]]) -> list[dict[str, Any]]:
     return [
-        {"module": module, "code": answer.code, "message": answer.reason}
-        for module, answer in answers.items()
+        {
+            "module": module,
+            "code": answer.code,
+            "message": f"{answer.about}: {answer.reason}" if answer.about else answer.reason,
+        }
+        for module, answer in answers
         if answer.outcome in (FAILED, UNREACHABLE)
         and not (module == "hostdev_info" and not _is_broken(answer))
-        and not (module in _INVENTORY and answer.result.get("problems"))  # these are findings
+        and not (module in INVENTORY and answer.result.get("problems"))  # these are findings
     ]
 
 

@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ANSWERED = "answered"
@@ -25,6 +25,8 @@ class Answer:
     """:data:`ANSWERED`, :data:`FAILED`, :data:`UNREACHABLE`, or :data:`SKIPPED` (never asked, too)."""
     result: Mapping[str, Any]
     """The module's result; empty unless it answered or failed."""
+    about: str | None = None
+    """The name of what it was asked about, of a task that asks in a loop."""
 
     @property
     def answered(self) -> bool:
@@ -70,6 +72,16 @@ def read_answer(registered: Any, field: str) -> Answer:
     if registered.get("skipped") or not registered:
         return Answer(SKIPPED, {})
     return Answer(FAILED, registered)
+
+
+def read_answers(registered: Any, field: str) -> list[Answer]:
+    """The same of a task that asks in a loop over mappings with a name: what it registered for each of them."""
+    if not isinstance(registered, Mapping) or "results" not in registered:
+        return [read_answer(registered, field)]
+    return [
+        replace(read_answer(one, field), about=text_of(mapping(one.get("item")).get("name")))
+        for one in mappings(registered["results"])
+    ]
 
 
 def read_records(registered: Any) -> list[Mapping[str, Any]] | None:

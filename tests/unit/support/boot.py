@@ -13,6 +13,7 @@ from pathlib import Path
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host, run_subprocess
 
 from .kill import PROGRESS, progress_environment
+from .tree import HostTree
 
 DEFAULTS = "/etc/default/grub"
 CONFIG = "/boot/grub/grub.cfg"
@@ -241,7 +242,7 @@ done"""
 Interceptor = Callable[[Sequence[str]], "Completed | None"]
 
 
-class GrubHost:
+class GrubHost(HostTree):
     """A host in a directory, which boots with GRUB; ``host`` is how code under test sees it."""
 
     def __init__(
@@ -252,7 +253,7 @@ class GrubHost:
         kernels: Sequence[str] = ("6.1.0-12-amd64", "6.1.0-13-amd64"),
         flavour: Flavour = DEBIAN_FLAVOUR,
     ) -> None:
-        self.root = root
+        super().__init__(root)
         self.config = flavour.config
         self.generator = flavour.generator
         self.commands: list[tuple[str, ...]] = []
@@ -272,21 +273,6 @@ class GrubHost:
             self.path("/etc/grub2-efi.cfg").symlink_to(f"..{flavour.efi_config}")
         self.update_grub()
         self.reboot()
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text if isinstance(text, bytes) else text.encode())
-        real.chmod(mode)
-
-    def read(self, path: str) -> str:
-        """The text of a file of the host."""
-        return self.path(path).read_bytes().decode()
 
     def update_grub(self) -> None:
         """Generate grub.cfg, as an administrator does."""

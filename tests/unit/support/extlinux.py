@@ -14,6 +14,8 @@ from pathlib import Path
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host, run_subprocess
 
+from .tree import HostTree
+
 CONFIG = "/boot/extlinux/extlinux.conf"
 DEFAULTS = "/etc/default/u-boot"
 VERSION = "/sys/firmware/devicetree/base/chosen/u-boot,version"
@@ -69,7 +71,7 @@ printf '%s\\0%s' "${U_BOOT_PARAMETERS:-ro quiet}" "${U_BOOT_UPDATE:-true}"
 """
 
 
-class ExtlinuxHost:
+class ExtlinuxHost(HostTree):
     """A Debian-like host in a directory, started by U-Boot; ``host`` is how code under test sees it."""
 
     def __init__(
@@ -82,7 +84,7 @@ class ExtlinuxHost:
         """:param defaults: of /etc/default/u-boot, None without one
         :param files: more files of the host
         """
-        self.root = root
+        super().__init__(root)
         self.kernels = list(kernels)
         self.commands: list[tuple[str, ...]] = []
         self.intercept: Callable[[Sequence[str]], Completed | None] | None = None
@@ -101,21 +103,6 @@ class ExtlinuxHost:
         if CONFIG not in (files or {}):
             self.path(CONFIG).parent.mkdir(parents=True)
             self.update(self.path(CONFIG).parent)
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text.encode("utf-8", "surrogateescape"))
-        real.chmod(mode)
-
-    def read(self, path: str) -> str:
-        """The text of a file of the host."""
-        return self.path(path).read_bytes().decode("utf-8", "surrogateescape")
 
     def lines(self) -> list[str]:
         """The command line of every label, in order."""

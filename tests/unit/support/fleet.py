@@ -18,15 +18,18 @@ from typing import Any
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import Procedure, execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, Record
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connection import Connection
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import build as build_hostdevs
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_info import hostdev_report
+from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_network import build as build_network
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 
 from .domains import hostdev_xml
 from .iommu import REMAPPED, TYPE1_KO, VFIO_KO, ready_host
-from .machine import hypervisor
+from .machine import TWINS, hypervisor
 from .sysfs import SysfsTree
 
 NAMES = """\
@@ -117,8 +120,17 @@ class Libvirt:
     def __init__(self, domains: Sequence[Domain] = (), networks: Sequence[Network] = ()) -> None:
         self._domains, self._networks = domains, networks
 
+    def domain(self, name: str) -> Domain:
+        for domain in self._domains:
+            if domain.name == name:
+                return domain
+        raise PassthroughError("domain_not_found", f"There is no domain {name!r}.", "Define it.", domain=name)
+
     def domains(self) -> Sequence[Domain]:
         return self._domains
+
+    def network(self, name: str) -> Network | None:
+        return next((network for network in self._networks if network.name == name), None)
 
     def networks(self) -> Sequence[Network]:
         return self._networks
@@ -173,14 +185,41 @@ def registered(query: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**answer, "failed": False, "failed_when_result": False}
 
 
-def answers(host: Host, libvirt: Libvirt | None = None) -> dict[str, Any]:
-    """What the tasks of the role register on a host."""
+def registered_loop(
+    items: Sequence[Mapping[str, Any]], query: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """What a task registers that asks in a loop."""
+    return {"changed": False, "results": [{**registered(lambda: query(item)), "item": item} for item in items]}  # noqa: B023
+
+
+def answers(
+    host: Host,
+    libvirt: Libvirt | None = None,
+    networks: Sequence[Mapping[str, Any]] = (),
+    domains: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What the tasks of the role register on a host.
+
+    :param networks: ``vfio_guest_networks`` of the inventory
+    :param domains: ``vfio_guest_domains``
+    """
 
     def connect(_uri: str) -> Connection:
         return libvirt  # type: ignore[return-value]  # it has what a query asks for, and nothing that changes anything
 
     def hostdevs() -> dict[str, Any]:
         return hostdev_report(host, {"uri": Libvirt.uri, "path": None}, connect)
+
+    def predicted(procedure: Procedure[Any]) -> dict[str, Any]:
+        return execute(host, procedure, module="audit", check_mode=True)
+
+    def network(item: Mapping[str, Any]) -> dict[str, Any]:
+        return predicted(build_network(host, {"uri": Libvirt.uri, "state": "active", "managed": True, **item}, connect))
+
+    def domain(item: Mapping[str, Any]) -> dict[str, Any]:
+        hostdevs = [{"managed": True, "assigned": True, **one} for one in item["hostdevs"]]
+        options = {"uri": Libvirt.uri, "scope": "config", "timeout": 60, "state": item.get("state", "present")}
+        return predicted(build_hostdevs(host, {**options, "domain": item["name"], "hostdevs": hostdevs}, connect))
 
     state: dict[str, Any] = NO_STATE
     if host.exists(STATE_PATH):
@@ -192,6 +231,8 @@ def answers(host: Host, libvirt: Libvirt | None = None) -> dict[str, Any]:
         "hostdev_info": NO_BINDINGS if libvirt is None else registered(hostdevs),
         "state": state,
         "vfio_devices": SKIPPED,
+        "hostdev_network": registered_loop(networks, network),
+        "domain_hostdevs": registered_loop(domains, domain),
     }
 
 
@@ -298,6 +339,32 @@ def server(root: Path) -> dict[str, Any]:
         [Network("vf-pool", "<forward mode='hostdev' managed='yes'><pf dev='enp1s0'/></forward>")],
     )
     return answers(kernel, libvirt)
+
+
+def guests(root: Path) -> dict[str, Any]:
+    """Guests and a pool, and an inventory that asks for something else."""
+    kernel = hypervisor(root)
+    tree = kernel.tree
+    tree.write("/proc/sys/kernel/arch", "x86_64\n").write("/dev/kvm", "").set_cpu().write("/proc/interrupts", REMAPPED)
+    tree.add_vtd().add_modules(available=[VFIO_KO, TYPE1_KO])
+    tree.write("/usr/share/misc/pci.ids", NAMES).write("/proc/iomem", "")
+    first, second = TWINS
+    libvirt = Libvirt(
+        [Domain("web01", hostdev_xml(first)), Domain("web02", hostdev_xml(second)), Domain("db01"), Domain("db02")],
+        [Network("vf-pool", "<forward mode='hostdev' managed='yes'><pf dev='enp1s0'/></forward>")],
+    )
+    return answers(
+        kernel,
+        libvirt,
+        networks=[{"name": "vf-pool", "pf": "enp1s0", "vlan": 42}, {"name": "old-pool", "state": "absent"}],
+        domains=[
+            {"name": "web01", "state": "exact", "hostdevs": [{"device": first}]},
+            {"name": "web02", "state": "exact", "hostdevs": []},
+            {"name": "db01", "hostdevs": [{"device": second}]},
+            {"name": "db02", "hostdevs": [{"device": first}]},
+            {"name": "web09", "hostdevs": [{"device": "0000:02:00.0"}]},
+        ],
+    )
 
 
 def amd(root: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host, run_subprocess
 
+from .tree import HostTree
+
 MACHINE_ID = "0c99374c4a59467f8b8425bf98911411"
 ENTRIES = "/boot/loader/entries"
 ENVIRONMENT = "/boot/grub2/grubenv"
@@ -60,7 +62,7 @@ def environment_block(variables: Mapping[str, str]) -> str:
     return text + "#" * (1024 - len(text.encode("utf-8", "surrogateescape")))
 
 
-class GrubbyHost:
+class GrubbyHost(HostTree):
     """A host in a directory; ``host`` is how code under test sees it."""
 
     def __init__(
@@ -80,7 +82,7 @@ class GrubbyHost:
         :param suffix: what the options of entries end with, `` $tuned_params`` for instance
         :param variables: more variables of grubenv
         """
-        self.root = root
+        super().__init__(root)
         self.flavour = flavour
         self.suffix = suffix
         self.commands: list[tuple[str, ...]] = []
@@ -108,21 +110,6 @@ class GrubbyHost:
             self._add_entry(version, line)
         rescue = f"0-rescue-{MACHINE_ID}"
         self._add_entry(rescue, line, f"{MACHINE_ID}-0-rescue.conf")
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text.encode("utf-8", "surrogateescape"))
-        real.chmod(mode)
-
-    def read(self, path: str) -> str:
-        """The text of a file of the host."""
-        return self.path(path).read_bytes().decode("utf-8", "surrogateescape")
 
     def options(self, version: str) -> str:
         """The options line of a kernel's entry."""

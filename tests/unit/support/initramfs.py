@@ -19,6 +19,8 @@ from typing import Any
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence import archive
 
+from .tree import HostTree
+
 RULES = "70-kvm-passthrough.rules"
 CONF = "kvm-passthrough.conf"
 
@@ -50,14 +52,14 @@ def contents(host: Host, path: str) -> tuple[list[str], dict[str, bytes]]:
     return sorted(found.names), dict(found.files)
 
 
-class StandIn:
+class StandIn(HostTree):
     """A tool on a host whose tree is a directory."""
 
     def __init__(
         self, host: Host, root: Path, kernels: Sequence[str], modules: Mapping[str, Collection[str]], **_options: Any
     ) -> None:
         self.host = host
-        self.root = root
+        super().__init__(root)
         self.fails = False
         """Whether it breaks off in the middle of an image."""
         self.ignores_settings = False
@@ -71,15 +73,6 @@ class StandIn:
     def run(self, argv: Sequence[str]) -> Completed | None:
         """What the command does; None for a command that is not one of this tool's."""
         raise NotImplementedError
-
-    def path(self, path: str) -> Path:
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_text(text)
-        real.chmod(mode)
 
     def kernels(self) -> list[str]:
         return self.host.list_dir("/lib/modules")

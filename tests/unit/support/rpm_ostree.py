@@ -16,6 +16,8 @@ from typing import Any
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
+from .tree import HostTree
+
 DEPLOYMENTS = "/ostree/deployments"
 """Where the stand-in keeps what it knows of the deployments, in the order in which they are booted."""
 ENTRIES = "/boot/loader/entries"
@@ -53,11 +55,11 @@ class Kargs:
         return " ".join(key if value is None else f"{key}={value}" for key, value in self.items)
 
 
-class OstreeHost:
+class OstreeHost(HostTree):
     """A Fedora CoreOS in a directory; ``host`` is how code under test sees it."""
 
     def __init__(self, root: Path, line: str = LINE, programs: Sequence[str] = ("rpm-ostree",)) -> None:
-        self.root = root
+        super().__init__(root)
         self.commands: list[tuple[str, ...]] = []
         self.intercept: Callable[[Sequence[str]], Completed | None] | None = None
         """Called before each command; what it returns is taken for the command's result."""
@@ -70,17 +72,6 @@ class OstreeHost:
         self.path("/var/lib").mkdir(parents=True)
         self._write([_deployment("a" * 64, "41.1", line, booted=True), _deployment("9" * 64, "41.0", line)])
         self._finalize()
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text.encode("utf-8", "surrogateescape"))
-        real.chmod(mode)
 
     @property
     def deployments(self) -> list[dict[str, Any]]:

@@ -13,10 +13,12 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import 
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux.policy import Policy
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux.store import Store, Stored
 
+from .tree import HostTree
+
 POLICY_BOOLEANS = {"virt_use_sysfs": False, "virt_use_usb": True, "virt_use_nfs": False, "ssh_sysadm_login": False}
 
 
-class SelinuxHost:
+class SelinuxHost(HostTree):
     """A host in a directory; ``host`` is how code under test sees it, ``find`` how it finds the policy store."""
 
     def __init__(
@@ -31,7 +33,7 @@ class SelinuxHost:
         :param booleans: what the policy itself says; None for :data:`POLICY_BOOLEANS`
         :param bindings: whether libsemanage can be used from Python
         """
-        self.root = root
+        super().__init__(root)
         self.policy = policy
         self.own = dict(POLICY_BOOLEANS if booleans is None else booleans)
         self.bindings = bindings
@@ -49,13 +51,6 @@ class SelinuxHost:
         if enforce is not None:
             self.write("/sys/fs/selinux/enforce", enforce)
             self.boot()
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.root / path.lstrip("/")
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_text(text)
-        real.chmod(mode)
 
     def boot(self) -> None:
         """Load the policy: each boolean has its value of the store."""

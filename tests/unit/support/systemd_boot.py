@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
+from .tree import HostTree
+
 MACHINE_ID = "0c99374c4a59467f8b8425bf98911411"
 KERNELS = ("6.12.48+deb13-amd64", "6.12.57+deb13-amd64")
 SETTINGS = "/etc/kernel/cmdline"
@@ -59,7 +61,7 @@ def portable_executable(sections: Mapping[str, bytes], *, signed: bool = False) 
     return front + bytes(start - len(front)) + body
 
 
-class SystemdBootHost:
+class SystemdBootHost(HostTree):
     """A Debian-like host in a directory, which boots with systemd-boot; ``host`` is how code under test sees it."""
 
     def __init__(
@@ -73,7 +75,7 @@ class SystemdBootHost:
         has_comments: bool = True,
     ) -> None:
         """:param settings: of /etc/kernel/cmdline; None leaves it out, as Debian does"""
-        self.root = root
+        super().__init__(root)
         self.commands: list[tuple[str, ...]] = []
         self.intercept: Callable[[Sequence[str]], Completed | None] | None = None
         """Called before each command; what it returns is taken for the command's result."""
@@ -101,21 +103,6 @@ class SystemdBootHost:
         for version in kernels:
             self.write(f"/boot/vmlinuz-{version}", version)
             self.install_kernel(version)
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text if isinstance(text, bytes) else text.encode())
-        real.chmod(mode)
-
-    def read(self, path: str) -> str:
-        """The text of a file of the host."""
-        return self.path(path).read_bytes().decode("utf-8", "surrogateescape")
 
     def install_kernel(self, version: str) -> None:
         """What a package does when it installs a kernel."""

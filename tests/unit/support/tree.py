@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a directory tree is, as a value: to prove that nothing in it was touched, or to show what was."""
+"""Directory trees that stand in for hosts, and what one is as a value: to prove that nothing in it was touched."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ _KINDS = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
+
+
+class HostTree:
+    """A directory that stands in for the root of a host; its files are made and read by their paths on that host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, path: str) -> Path:
+        """Where a path of the host is for this process."""
+        return self.root / path.lstrip("/")
+
+    def write(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
+        """Make a file of the host."""
+        real = self.path(path)
+        real.parent.mkdir(parents=True, exist_ok=True)
+        real.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+        real.chmod(mode)
+
+    def read(self, path: str) -> str:
+        """The text of a file of the host."""
+        return self.path(path).read_bytes().decode("utf-8", "surrogateescape")
 
 
 def tree_listing(path: str | Path, exclude: Collection[str] = (LOCK,)) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
 from .kill import PROGRESS, progress_environment
+from .tree import HostTree
 
 CONFIG = "/etc/zipl.conf"
 SETTINGS = "/etc/kernel/cmdline"
@@ -119,7 +120,7 @@ class Refused(Exception):
     """zipl would fail with this."""
 
 
-class ZiplHost:
+class ZiplHost(HostTree):
     """A host on IBM Z in a directory; ``host`` is how code under test sees it."""
 
     def __init__(
@@ -133,7 +134,7 @@ class ZiplHost:
         """:param entries: version of the kernel -> text of its entry
         :param longest: COMMAND_LINE_SIZE of the kernel
         """
-        self.root = root
+        super().__init__(root)
         self.longest = longest
         self._installed = 0
         self.commands: list[tuple[str, ...]] = []
@@ -157,21 +158,6 @@ class ZiplHost:
             self.path(directory).mkdir(parents=True)
         self.zipl()
         self.settle()
-
-    def path(self, path: str) -> Path:
-        """Where a path of the host is for this process."""
-        return self.root / path.lstrip("/")
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Make a file of the host."""
-        real = self.path(path)
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(text.encode("utf-8", "surrogateescape"))
-        real.chmod(mode)
-
-    def read(self, path: str) -> str:
-        """The text of a file of the host."""
-        return self.path(path).read_bytes().decode("utf-8", "surrogateescape")
 
     def settle(self) -> None:
         """Let all that is there be of yesterday, and the boot map the newest."""

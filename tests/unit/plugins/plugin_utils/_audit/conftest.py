@@ -24,3 +24,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What they answer on a host that is after whoever reads the report."""
     pytest.importorskip("lxml.etree")
     return fleet.hostile(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="session")
+def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What they answer on a host whose guests are not as the inventory asks for."""
+    pytest.importorskip("lxml.etree")
+    return fleet.guests(tmp_path_factory.mktemp("guests"))

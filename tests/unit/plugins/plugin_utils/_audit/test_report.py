@@ -7,19 +7,24 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.kvm.passthrough.plugins.plugin_utils._audit.inventory import WAITING_CODES
 from ansible_collections.kvm.passthrough.plugins.plugin_utils._audit.report import fleet_report, host_entry
 from ansible_collections.kvm.passthrough.tests.unit.support import fleet
+from ansible_collections.kvm.passthrough.tests.unit.support.machine import TWINS
 
 from .conftest import TIME
 
-SCHEMA = Path(__file__).resolve().parents[5] / "docs/audit_report.schema.json"
+ROOT = Path(__file__).resolve().parents[5]
+SCHEMA = ROOT / "docs/audit_report.schema.json"
 
 Kinds = dict[str, dict[str, Any]]
 
@@ -65,11 +70,13 @@ def strict(schema: Any) -> Any:
     return {**result, "additionalProperties": False} if "properties" in schema else result
 
 
-def test_the_schema_describes_every_field_and_every_field_is_there(kinds: Kinds, hostile: dict[str, Any]) -> None:
+def test_the_schema_describes_every_field_and_every_field_is_there(
+    kinds: Kinds, hostile: dict[str, Any], guests: dict[str, Any]
+) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
-    report = fleet_report({**kinds, "hostile": hostile}, TIME)
+    report = fleet_report({**kinds, "hostile": hostile, "guests": guests}, TIME)
     jsonschema.validate(json.loads(json.dumps(report)), strict(schema))
     for name in schema["$defs"]:
         assert f'"#/$defs/{name}"' in json.dumps(schema)
@@ -270,7 +277,11 @@ def test_what_the_inventory_asks_for(kinds: Kinds) -> None:
 
 @pytest.mark.parametrize(
     ("module", "variable"),
-    [("sriov_vfs", "vfio_host_pfs"), ("kernel_parameters", "vfio_host_kernel_parameters")],
+    [
+        ("sriov_vfs", "vfio_host_pfs"),
+        ("kernel_parameters", "vfio_host_kernel_parameters or vfio_host_iommu_parameters"),
+        ("selinux_booleans", "vfio_host_selinux_booleans"),
+    ],
 )
 def test_what_else_the_inventory_asks_for(kinds: Kinds, module: str, variable: str) -> None:
     predicted = {"changed": False, "failed": False, "actions": [{"description": "do it"}]}
@@ -279,6 +290,86 @@ def test_what_else_the_inventory_asks_for(kinds: Kinds, module: str, variable: s
     assert (found["code"], found["devices"]) == ("inventory_drift", [])
     assert found["message"] == f"The host is not as {variable} of the inventory says. To be done: do it."
     assert host_entry("a", {**kinds["gaming"], module: {**predicted, "actions": []}})["verdict"] == "ready"
+
+
+def test_what_the_inventory_asks_for_of_guests_and_networks(guests: dict[str, Any]) -> None:
+    host = host_entry("a", guests)
+    assert (host["status"], host["verdict"], host["failures"]) == ("audited", "attention", [])
+    first, second = TWINS
+    assert [(one["severity"], one["code"], one["where"], one["devices"]) for one in host["findings"]] == [
+        ("error", "device_in_other_domain", "domain db02", [first]),
+        ("error", "domain_not_found", "domain web09", []),
+        ("warning", "inventory_drift", "network vf-pool", []),
+        ("warning", "inventory_drift", "domain web02", [second]),
+        ("warning", "inventory_drift", "domain db01", [second]),
+    ]
+    assert {one["kind"] for one in host["findings"]} == {"drift"}
+    messages = {one["where"]: one["message"] for one in host["findings"]}
+    assert messages["domain web02"] == (
+        "The domain web02 is not as vfio_guest_domains of the inventory says. "
+        f"To be done: remove {second} from the domain web02."
+    )
+    assert "change the definition of the network vf-pool" in messages["network vf-pool"]
+    # web02 gives up what db01 is to have, but web01 keeps what db02 is to have.
+    assert "waits for other changes" in messages["domain db01"]
+    assert messages["domain db02"].startswith("vfio_guest_domains of the inventory cannot be had: ")
+
+
+def asked(name: str, problems: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """What a loop over one domain registers, when the module refuses."""
+    result = {"item": {"name": name}, "failed": False, "msg": "no", "problems": problems, **more}
+    return {"changed": False, "results": [result]}
+
+
+@pytest.mark.parametrize("module", ["sriov_vfs", "vfio_devices"])
+def test_what_a_guest_can_have_once_the_host_is_as_it_shall_be(kinds: Kinds, module: str) -> None:
+    """A virtual function that is to be made, a device that is to be bound."""
+    refused = asked("win11", [{"code": "device_not_bound", "message": "not yet.", "device": DISK}])
+    alone = host_entry("a", {**kinds["gaming"], "domain_hostdevs": refused})
+    assert codes(alone) == [("drift", "error", "device_not_bound")]
+    pending = {"changed": False, "failed": False, "actions": [{"description": "do it"}]}
+    both = host_entry("a", {**kinds["gaming"], module: pending, "domain_hostdevs": refused})
+    assert [(one["code"], one["where"]) for one in both["findings"]] == [
+        ("inventory_drift", None),
+        ("inventory_drift", "domain win11"),
+    ]
+    assert both["findings"][1]["message"].endswith("until then: not yet.")
+    assert both["findings"][1]["devices"] == [DISK]
+
+
+def test_a_device_waits_for_the_virtual_functions_that_are_to_be_made(kinds: Kinds) -> None:
+    pending = {"changed": False, "failed": False, "actions": [{"description": "make 4 virtual functions"}]}
+    refused = {"failed": False, "msg": "no", "problems": [{"code": "no_match", "message": "none"}]}
+    host = host_entry("a", {**kinds["gaming"], "sriov_vfs": pending, "vfio_devices": refused})
+    assert codes(host) == [("drift", "warning", "inventory_drift")] * 2
+
+
+def test_what_definitions_show_by_themselves_is_not_told_again(kinds: Kinds) -> None:
+    before = codes(host_entry("a", kinds["server"]))
+    found = [one for one in kinds["server"]["hostdev_info"]["problems"] if one["where"] == "domain web02"]
+    assert found
+    again = host_entry("a", {**kinds["server"], "domain_hostdevs": asked("web02", found)})
+    assert codes(again) == before
+    # Of another domain it is news.
+    other = host_entry("a", {**kinds["server"], "domain_hostdevs": asked("web03", found)})
+    assert len(other["findings"]) == len(before) + len(found)
+
+
+def test_a_guest_that_could_not_be_asked_about(kinds: Kinds) -> None:
+    failed = {"changed": False, "failed": True, "msg": "'dict object' has no attribute 'hostdevs'"}
+    results = {"changed": False, "failed": True, "results": [{**failed, "item": {"name": "web01"}}]}
+    host = host_entry("a", {**kinds["gaming"], "domain_hostdevs": results})
+    assert (host["status"], host["verdict"], host["findings"]) == ("partial", "attention", [])
+    assert host["failures"] == [{"module": "domain_hostdevs", "code": None, "message": f"web01: {failed['msg']}"}]
+    no_list = {"failed": True, "msg": "Invalid data passed to 'loop'"}
+    host = host_entry("a", {**kinds["gaming"], "domain_hostdevs": no_list})
+    assert [one["message"] for one in host["failures"]] == [no_list["msg"]]
+
+
+def test_what_waits_is_what_the_role_takes_for_no_objection() -> None:
+    variables = yaml.safe_load((ROOT / "roles/vfio_guest/vars/main.yml").read_text(encoding="utf-8"))
+    listed = re.findall("'([a-z_]+)'", variables["__vfio_guest_no_objection"].split(" else ")[-1])
+    assert set(listed) == WAITING_CODES | {"device_in_other_domain"}
 
 
 def test_a_pool_and_a_domain_that_have_the_same_device(kinds: Kinds) -> None:
@@ -310,9 +401,9 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-def test_no_answer_breaks_the_report(kinds: Kinds, data: st.DataObject) -> None:
+def test_no_answer_breaks_the_report(kinds: Kinds, guests: dict[str, Any], data: st.DataObject) -> None:
     """Somewhere in the answers of a host is something else than there should be."""
-    results = copy.deepcopy(kinds["server"])
+    results = copy.deepcopy(data.draw(st.sampled_from([kinds["server"], guests])))
     place: Any = results
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
