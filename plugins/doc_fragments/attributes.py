@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What the attributes of a module mean. A module adds its own C(support) to those of the standard fragment."""
+    """What the attributes of a module mean, in the standard fragment, and how modules support them, in the others."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -25,6 +25,19 @@ attributes:
       - The operating systems on which it works.
     support: full
     platforms: linux
+"""
+
+    # For modules that change the host; to be used together with the standard fragment. What a module does not do in
+    # full, it says itself.
+    CHANGE_MODULE = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
 """
 
     # For read-only modules; to be used together with the standard fragment.

@@ -32,17 +32,14 @@ requirements:
   - the Python modules C(libvirt) (not for O(path)) and C(lxml) for a Python of the host
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
+  - kvm.passthrough.libvirt
   - kvm.passthrough.selector.grammar
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     details:
       - The difference shows the elements of the devices, and nothing else of the definition.
-  idempotent:
-    support: full
 options:
   domain:
     description:
@@ -56,11 +53,6 @@ options:
         libvirt is not asked, so that what other domains have is not known. The file is replaced in one step and keeps
         its mode and owner. One with a document type declaration or with entities is refused.
     type: path
-  uri:
-    description:
-      - How to reach libvirt's QEMU driver on this host. Other hosts cannot be named; their devices are not seen here.
-    type: str
-    default: qemu:///system
   state:
     description:
       - >-
@@ -506,6 +498,51 @@ restart_required:
   returned: success
   type: bool
   sample: false
+problems:
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: What kind of problem it is, for programs.
+      type: str
+      sample: schema_violation
+    message:
+      description: What is wrong, with which value, and why.
+      type: str
+      sample: "hostdevs[0] (0000:01:10.0): the schema of this host's libvirt 9.0.0 does not allow it."
+    remedy:
+      description: What to do about it.
+      type: str
+    device:
+      description: The PCI address of the device, for problems that are about one.
+      type: str
+      sample: "0000:01:10.0"
+    field:
+      description: The option, for problems that are about one.
+      type: str
+    value:
+      description: The value that option has.
+      type: raw
+failed_action:
+  description: The step that failed, in words; null when all steps were made but did not hold.
+  returned: failure, after something was changed
+  type: str
+  sample: add 0000:01:10.0 to the domain web01
+undone:
+  description: The steps that were undone, in words, in that order.
+  returned: failure, after something was changed
+  type: list
+  elements: str
+not_undone:
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
+  returned: failure, after something was changed
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -29,12 +29,11 @@ extends_documentation_fragment:
   - kvm.passthrough.attributes
   - kvm.passthrough.attributes.info_module
   - kvm.passthrough.attributes.actiongroup
+  - kvm.passthrough.libvirt
 options:
   uri:
     description:
       - How to reach libvirt's QEMU driver on this host. It is not used with O(path).
-    type: str
-    default: qemu:///system
   path:
     description:
       - >-

@@ -34,25 +34,15 @@ requirements:
   - the Python modules C(libvirt) and C(lxml) for a Python of the host
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
+  - kvm.passthrough.libvirt
   - kvm.passthrough.selector.grammar
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
       - The name of the network. Required unless O(revert=true).
     type: str
-  uri:
-    description:
-      - How to reach libvirt's QEMU driver on this host. Other hosts cannot be named; their devices are not seen here.
-    type: str
-    default: qemu:///system
   state:
     description:
       - With V(active) the network is defined as given, and started.
@@ -390,6 +380,51 @@ actions:
             <pf dev="enp1s0"/>
           </forward>
         </network>
+problems:
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: What kind of problem it is, for programs.
+      type: str
+      sample: network_in_use
+    message:
+      description: What is wrong, with which value, and why.
+      type: str
+      sample: "The network vf-pool cannot be stopped: web01 has an interface of it."
+    remedy:
+      description: What to do about it.
+      type: str
+    device:
+      description: The PCI address of the device, for problems that are about one.
+      type: str
+      sample: "0000:01:10.0"
+    field:
+      description: The option, for problems that are about one.
+      type: str
+    value:
+      description: The value that option has.
+      type: raw
+failed_action:
+  description: The step that failed, in words; null when all steps were made but did not hold.
+  returned: failure, after something was changed
+  type: str
+  sample: define the network vf-pool
+undone:
+  description: The steps that were undone, in words, in that order.
+  returned: failure, after something was changed
+  type: list
+  elements: str
+not_undone:
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
+  returned: failure, after something was changed
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

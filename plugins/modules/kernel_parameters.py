@@ -33,17 +33,14 @@ description:
   - It never reboots the host. RV(reboot_required) says whether the running kernel still lacks what was asked for.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: partial
     details:
       - The files with settings and entries are shown in full, and of C(grub.cfg) and unified kernel images the command
         lines that change.
-  idempotent:
-    support: full
 options:
   present:
     description:
@@ -308,7 +305,7 @@ diverged:
   elements: str
   sample: []
 actions:
-  description: What was done, or in check mode would be done, in order.
+  description: What was done, or in check mode would be done, in this order.
   returned: success
   type: list
   elements: dict
@@ -331,7 +328,8 @@ actions:
       before: present
       after: changed
 problems:
-  description: Everything that is wrong, when the module fails.
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
   returned: failure
   type: list
   elements: dict
@@ -361,6 +359,23 @@ problems:
         the shell or to GRUB.
       field: present
       value: iommu=pt;reboot
+failed_action:
+  description: The step that failed, in words; null when all steps were made but did not hold.
+  returned: failure, after something was changed
+  type: str
+  sample: change the kernel parameters in /etc/default/grub
+undone:
+  description: The steps that were undone, in words, in that order.
+  returned: failure, after something was changed
+  type: list
+  elements: str
+not_undone:
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
+  returned: failure, after something was changed
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

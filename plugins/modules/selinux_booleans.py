@@ -22,14 +22,8 @@ description:
     A boolean that is missing is therefore told by name, with similar ones, and can be ignored.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   booleans:
     description:
@@ -153,7 +147,7 @@ booleans:
       runtime: {before: false, after: true}
       persistent: {before: false, after: true}
 actions:
-  description: What was done, or in check mode would be done, in order.
+  description: What was done, or in check mode would be done, in this order.
   returned: success
   type: list
   elements: dict
@@ -176,7 +170,8 @@ actions:
       before: {virt_use_sysfs: "off"}
       after: {virt_use_sysfs: "on"}
 problems:
-  description: Everything that is wrong, when the module fails.
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
   returned: failure
   type: list
   elements: dict
@@ -204,6 +199,23 @@ problems:
       field: booleans
       boolean: virt_use_ubs
       similar: [virt_use_usb]
+failed_action:
+  description: The step that failed, in words; null when all steps were made but did not hold.
+  returned: failure, after something was changed
+  type: str
+  sample: "set SELinux booleans now: virt_use_sysfs on"
+undone:
+  description: The steps that were undone, in words, in that order.
+  returned: failure, after something was changed
+  type: list
+  elements: str
+not_undone:
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
+  returned: failure, after something was changed
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

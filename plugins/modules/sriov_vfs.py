@@ -33,15 +33,9 @@ description:
     No IOMMU is needed for this, since containers can use VFs, too.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
   - kvm.passthrough.selector.grammar
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   pfs:
     description:
@@ -321,13 +315,13 @@ kept:
       type: raw
       sample: {count: 2, drivers_autoprobe: false}
 actions:
-  description: The steps of the run in their order, the same in check mode.
+  description: What was done, or in check mode would be done, in this order.
   returned: success
   type: list
   elements: dict
   contains:
     description:
-      description: What is done.
+      description: The step in words.
       type: str
       sample: make 4 virtual functions of 0000:01:00.0
     target:
@@ -343,7 +337,8 @@ actions:
       type: raw
       sample: {count: 4, drivers_autoprobe: false}
 problems:
-  description: Everything that stands against the request, or what went wrong.
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
   returned: failure
   type: list
   elements: dict
@@ -393,7 +388,9 @@ undone:
   type: list
   elements: str
 not_undone:
-  description: The steps that could not be undone, with the reason.
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
   returned: failure, after something was changed
   type: list
   elements: dict

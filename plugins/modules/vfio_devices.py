@@ -56,16 +56,10 @@ description:
     ids are claimed as a whole.
 extends_documentation_fragment:
   - kvm.passthrough.attributes
+  - kvm.passthrough.attributes.change_module
   - kvm.passthrough.attributes.actiongroup
   - kvm.passthrough.selector
   - kvm.passthrough.selector.grammar
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   devices:
     description:
@@ -336,13 +330,13 @@ stale:
       type: bool
       sample: true
 actions:
-  description: The steps of the run in their order, the same in check mode.
+  description: What was done, or in check mode would be done, in this order.
   returned: success
   type: list
   elements: dict
   contains:
     description:
-      description: What is done.
+      description: The step in words.
       type: str
       sample: bind 0000:01:10.0 to vfio-pci
     target:
@@ -358,7 +352,8 @@ actions:
       type: raw
       sample: {driver: vfio-pci, driver_override: vfio-pci}
 problems:
-  description: Everything that stands against the request, or what went wrong.
+  description: >-
+    Everything that stands against the request, or what went wrong. docs/troubleshooting.md explains the codes.
   returned: failure
   type: list
   elements: dict
@@ -409,7 +404,9 @@ undone:
   type: list
   elements: str
 not_undone:
-  description: The steps that could not be undone, with the reason.
+  description: >-
+    The steps that could not be undone. C(message) says which it is and why, C(target) what is left changed, C(before)
+    what was there, and C(after) what the step was to leave.
   returned: failure, after something was changed
   type: list
   elements: dict

@@ -212,24 +212,33 @@ def _explained(error: PassthroughError, device: PciDevice, count: int) -> Passth
     what = f"make {count} virtual functions of {device.address}" if count else f"remove those of {device.address}"
     text = f"The kernel could not {what} (driver {device.driver}, {name})"
     details = {**error.problems[0].details, "device": str(device.address)}
-    code, why, remedy = _REFUSALS.get(str(name), ("vfs_refused", "", "dmesg of the host usually says why."))
-    return PassthroughError(code, f"{text}{why}.", remedy, **details)
+    refusal = _REFUSALS.get(str(name), _Refusal("vfs_refused", "", "dmesg of the host usually says why."))
+    return PassthroughError(refusal.code, f"{text}{refusal.why}.", refusal.remedy, **details)
 
 
-_NO_RESOURCES = (
+@dataclass(frozen=True)
+class _Refusal:
+    """What an error number of the kernel means."""
+
+    code: str
+    why: str
+    remedy: str
+
+
+_NO_RESOURCES = _Refusal(
     "vfs_no_resources",
     ": there is no room for their memory regions (BARs) or their bus numbers",
     'The firmware reserved none: switch on SR-IOV, ARI and "Above 4G decoding" in its setup. Where that cannot be had, '
     "the kernel parameter pci=realloc makes the kernel reserve room itself (pci=assign-busses where dmesg names a bus "
     "number out of range). Fewer virtual functions take less room.",
 )
-_BUSY = (
+_BUSY = _Refusal(
     "vfs_busy",
     ": virtual functions of it are in use, or another program changes their number at the same time",
     "Look for a udev rule, a service or another tool that makes virtual functions (NetworkManager, Open vSwitch), "
     "and for a guest that has one.",
 )
-_UNSUPPORTED = (
+_UNSUPPORTED = _Refusal(
     "sriov_unsupported_by_driver",
     ": the driver cannot make virtual functions, or let go of the device meanwhile",
     "Bind the card to the vendor's driver. Some drivers take the number as a parameter of their module (max_vfs), "
@@ -245,7 +254,7 @@ _REFUSALS = {
     "EOPNOTSUPP": _UNSUPPORTED,
     "ENOTSUP": _UNSUPPORTED,  # Python's name of the same number
     "524": _UNSUPPORTED,  # ENOTSUPP, which is the kernel's own and has no name in user space
-    "ERANGE": (
+    "ERANGE": _Refusal(
         "count_exceeds_totalvfs",
         ": that is more than it can have",
         "The firmware of some cards has a limit of its own (NUM_OF_VFS of Mellanox), which the vendor's tool changes.",

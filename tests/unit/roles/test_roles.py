@@ -16,6 +16,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_options
+
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 
@@ -26,14 +28,6 @@ def load(role: str, name: str) -> Any:
 
 def options(role: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    return found
-
-
-def module_options(name: str) -> dict[str, dict[str, Any]]:
-    source = (ROOT / "plugins/modules" / f"{name}.py").read_text(encoding="utf-8")
-    documentation = re.search(r'DOCUMENTATION = r?"""\n(.*?)"""', source, re.DOTALL)
-    assert documentation is not None
-    found: dict[str, dict[str, Any]] = yaml.safe_load(documentation[1])["options"]
     return found
 
 
@@ -48,24 +42,18 @@ def test_variables_begin_with_the_name_of_the_role(role: str) -> None:
     assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_the_readme_has_every_variable(role: str) -> None:
-    text = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
-    assert re.findall(rf"^\| `({role}_[a-z_]+)` \| .+ \| .+ \|$", text, re.MULTILINE) == list(options(role))
-
-
 @pytest.mark.parametrize(
     ("variable", "option"),
     [(name, name) for name in ("driver", "exclusive", "force", "group", "options", "persistent", "timeout")],
 )
 def test_vfio_host_means_the_same_as_vfio_devices(variable: str, option: str) -> None:
-    ours, theirs = options("vfio_host")[f"vfio_host_{variable}"], module_options("vfio_devices")[option]
+    ours, theirs = options("vfio_host")[f"vfio_host_{variable}"], documented_options("vfio_devices")[option]
     assert {key: ours.get(key) for key in ("type", "default")} == {key: theirs.get(key) for key in ("type", "default")}
 
 
 def test_states_of_vfio_guest_are_those_of_domain_hostdevs() -> None:
     ours = options("vfio_guest")["vfio_guest_domains"]["options"]["state"]
-    theirs = module_options("domain_hostdevs")["state"]
+    theirs = documented_options("domain_hostdevs")["state"]
     assert (ours["choices"], ours["default"]) == (theirs["choices"], theirs["default"])
 
 
@@ -86,7 +74,7 @@ def rendered(values: dict[str, Any], names: Collection[str], **variables: Any) -
 def test_what_a_role_hands_on_as_a_whole_has_the_options_of_the_module(
     option: str, module: str, theirs: tuple[str, ...]
 ) -> None:
-    known = module_options(module)
+    known = documented_options(module)
     for name in theirs:
         known = known[name]["suboptions"]
     ours = options(option.rsplit("_", 1)[0])[option]["options"]

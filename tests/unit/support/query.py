@@ -17,6 +17,7 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins import modules
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
+COLLECTION = "kvm.passthrough"
 COLLECTIONS = str(Path(next(iter(modules.__path__))).parents[4])
 
 SCRIPT = """
@@ -70,9 +71,12 @@ def run_module(
 
 def documented(name: str) -> dict[str, Any]:
     """The RETURN documentation of a module."""
-    module = importlib.import_module(f"ansible_collections.kvm.passthrough.plugins.modules.{name}")
-    found: dict[str, Any] = yaml.safe_load(module.RETURN)
+    found: dict[str, Any] = yaml.safe_load(_module(name).RETURN)
     return found
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.modules.{name}")
 
 
 def undocumented(result: dict[str, Any], documentation: dict[str, Any], where: str = "") -> list[str]:
@@ -104,6 +108,20 @@ def unreturned(documentation: dict[str, Any], results: Iterable[dict[str, Any]],
             items = [item for value in values for item in (value if isinstance(value, list) else [value])]
             problems += unreturned(entry["contains"], [item for item in items if item is not None], f"{where}{name}.")
     return problems
+
+
+def documented_options(name: str) -> dict[str, Any]:
+    """The options in the documentation of a module, those included that it has from fragments of this collection."""
+    documentation = yaml.safe_load(_module(name).DOCUMENTATION)
+    options: dict[str, Any] = {}
+    for fragment in documentation["extends_documentation_fragment"]:
+        file, _dot, variable = fragment.removeprefix(f"{COLLECTION}.").partition(".")
+        plugin = importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.doc_fragments.{file}")
+        text = getattr(plugin.ModuleDocFragment, variable.upper() or "DOCUMENTATION")
+        options.update(yaml.safe_load(text)["options"])
+    for option, own in documentation["options"].items():
+        options[option] = {**options.get(option, {}), **own}
+    return options
 
 
 def documented_spec(options: dict[str, Any]) -> dict[str, Any]:

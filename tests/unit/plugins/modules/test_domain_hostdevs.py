@@ -12,12 +12,12 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.domain_hostdevs import argument_spec, build
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert import build_domains
-from ansible_collections.kvm.passthrough.plugins.modules.domain_hostdevs import DOCUMENTATION, EXAMPLES
-from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec
+from ansible_collections.kvm.passthrough.plugins.modules.domain_hostdevs import EXAMPLES
+from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_options, documented_spec
 
 
 def test_every_option_is_documented_as_it_is() -> None:
-    assert documented_spec(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
+    assert documented_spec(documented_options("domain_hostdevs")) == argument_spec()
 
 
 @pytest.mark.parametrize("task", yaml.safe_load(EXAMPLES), ids=lambda task: str(task["name"]))

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_info import argument_spec
-from ansible_collections.kvm.passthrough.plugins.modules.hostdev_info import DOCUMENTATION, EXAMPLES
+from ansible_collections.kvm.passthrough.plugins.modules.hostdev_info import EXAMPLES
 from ansible_collections.kvm.passthrough.tests.unit.support.domains import DOMAIN, hostdev_xml
-from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_spec, run_module
+from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_options, documented_spec, run_module
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 
 def test_every_option_is_documented_as_it_is() -> None:
-    assert documented_spec(yaml.safe_load(DOCUMENTATION)["options"]) == argument_spec()
+    assert documented_spec(documented_options("hostdev_info")) == argument_spec()
 
 
 def test_examples_have_options_that_are_there() -> None:
