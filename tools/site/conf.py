@@ -26,6 +26,7 @@ nitpicky = True
 default_role = "any"
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_inline"]
 
 html_theme = "furo"
 html_static_path = ["static"]

@@ -14,6 +14,7 @@ _CODE = re.compile(
 )
 _LINK = re.compile(r"!?\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
 _HEADING = re.compile(r"^(#{1,6}) .*$", re.MULTILINE)
+_PLACE = re.compile(r'<a id="([^"]+)"></a>')
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """What can stand behind the # of a link to this file.
+    """What can stand behind the # of a link to this file: headings, and names that were given to other places.
 
-    Source: GitHub's rule (lower case, no punctuation, hyphens for blanks, numbers for what is there already), which
-    MyST follows.
+    Source of the former: GitHub's rule (lower case, no punctuation, hyphens for blanks, numbers for what is there
+    already), which MyST follows.
     """
-    found: set[str] = set()
+    found = {place[1] for place in _PLACE.finditer(without_code(text))}
     for _level, heading in _headings(text):
         words = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", heading).replace("`", "")
         slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
@@ -76,6 +77,11 @@ def anchors(text: str) -> set[str]:
             free = f"{slug}-{number}"
         found.add(free)
     return found
+
+
+def with_places(text: str) -> str:
+    """The text with named places as MyST writes them, which knows only those as aims of links."""
+    return _PLACE.sub(r"[]{#\1}", text)
 
 
 def _headings(text: str) -> Iterator[tuple[int, str]]:

@@ -70,7 +70,7 @@ def write_pages(root: Path, files: Sequence[str], folder: Path, repository: str)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(root / aim, copy)
         changed = {target: _site_link(root, aim, target, repository) for target, aim in aims.items()}
-        (folder / page).write_text(markdown.replace_links(text, changed), encoding="utf-8")
+        (folder / page).write_text(markdown.with_places(markdown.replace_links(text, changed)), encoding="utf-8")
 
 
 def complete_index(folder: Path) -> None:

@@ -63,6 +63,12 @@ def test_anchors_are_those_of_github() -> None:
     assert markdown.anchors(TEXT) == {"the-title-of-a_module", "part-2-whats-there", "part-2-whats-there-1", "see-two"}
 
 
+def test_places_with_a_name_are_anchors_and_become_those_of_the_site() -> None:
+    text = '| <a id="boot_disk"></a>`boot_disk` | yes |\n'
+    assert markdown.anchors(text) == {"boot_disk"}
+    assert markdown.with_places(text) == "| []{#boot_disk}`boot_disk` | yes |\n"
+
+
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
