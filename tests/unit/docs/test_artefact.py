@@ -5,18 +5,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvm.passthrough.tests.unit.support.artefact import PROGRAMS, ROOT, build, install, run
 from ansible_collections.kvm.passthrough.tools.site import links
 
-ROOT = Path(__file__).resolve().parents[3]
-PROGRAMS = Path(sys.executable).parent
 PLAYBOOKS = ("audit", "guest", "host", "preflight", "revert", "site")
 MOST_BYTES = 1_300_000
 """One third of it are unit tests, a tenth are pictures."""
@@ -25,35 +22,16 @@ FOLDERS = {"LICENSES", "changelogs", "docs", "extensions", "meta", "playbooks", 
 FILES = {"CHANGELOG.rst", "CONTRIBUTING.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "REUSE.toml"}
 
 
-def run(*argv: str | Path, cwd: Path, **environment: str) -> str:
-    """What a program prints that is run where no collection of ours is known but the one that is installed."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
-    done = subprocess.run(
-        argv,
-        cwd=cwd,
-        env={**clean, "ANSIBLE_HOME": str(cwd / "home"), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artefact")
-    run(PROGRAMS / "ansible-galaxy", "collection", "build", "--output-path", folder, ROOT, cwd=folder)
-    (path,) = folder.glob("kvm-passthrough-*.tar.gz")
-    return path
+    return build(tmp_path_factory.mktemp("artefact"))
 
 
 @pytest.fixture(scope="module")
 def installed(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing in it but the installed collection."""
     folder = tmp_path_factory.mktemp("collections")
-    run(PROGRAMS / "ansible-galaxy", "collection", "install", "--offline", "-p", folder, artefact, cwd=artefact.parent)
+    install(artefact, folder)
     return folder
 
 
