@@ -44,7 +44,7 @@ def test_it_is_small_and_has_no_workshop(artefact: Path) -> None:
     tests = {name for name in files if name.startswith("tests/") and not name.startswith("tests/unit/")}
     assert tests == {"tests/config.yml", "tests/requirements.txt"}
     assert {name.split("/")[2] for name in files if name.startswith("tests/unit/")} == {
-        "__init__.py", "conftest.py", "plugins", "roles", "support",
+        "__init__.py", "conftest.py", "plugins", "requirements.txt", "roles", "support",
     }  # fmt: skip
     assert [name for name in files if name.endswith((".pyc", ".tar.gz"))] == []
     assert artefact.stat().st_size < MOST_BYTES
