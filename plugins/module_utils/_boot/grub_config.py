@@ -93,7 +93,7 @@ def predict(
             variables = RECOVERY_ENTRY if entry.is_recovery else NORMAL_ENTRY
             keys = [key for key in request.keys if not (entry.is_recovery and key in RECOVERY_WORDS)]
             wanted = after.command_line(*variables)
-            if entry.is_recovery and before.words(RECOVERY) and not after.words(RECOVERY):
+            if entry.is_recovery and before.values[RECOVERY] and not after.values[RECOVERY]:
                 wanted = replace(wanted, parameters=(Parameter.parse(recovery_word), *wanted.parameters))
             line = _regenerated(line, before.command_line(*variables), wanted, keys)
             check_length(entry.title, entry.command_line, line, put_before=f"BOOT_IMAGE={entry.kernel} ")

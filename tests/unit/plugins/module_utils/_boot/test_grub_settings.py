@@ -108,6 +108,20 @@ def test_an_emptied_recovery_variable_has_the_default_of_the_generator(tmp_path:
     assert [str(e.command_line) for e in found if e.recovery] == ["root=UUID=1234-abcd ro single x"] * 2
 
 
+def test_a_recovery_variable_of_which_a_space_is_left_is_not_empty(tmp_path: Path) -> None:
+    """What comes before the last assignment is not ours to edit, and the generator asks whether there is any text."""
+    on = GrubHost(
+        tmp_path,
+        'GRUB_CMDLINE_LINUX_RECOVERY=" "\n'
+        'GRUB_CMDLINE_LINUX_RECOVERY="${GRUB_CMDLINE_LINUX_RECOVERY} iommu=pt"\nGRUB_CMDLINE_LINUX="x"\n',
+    )
+    expected = run(on, [], ["iommu=pt"], check=True)
+    assert run(on, [], ["iommu=pt"]) == expected
+    found = configuration(on.host).entries
+    assert [entry.as_result() for entry in found] == expected["entries"]["after"]
+    assert [str(e.command_line) for e in found if e.recovery] == ["root=UUID=1234-abcd ro x"] * 2
+
+
 def test_what_the_generator_adds_to_recovery_entries_is_not_ours_to_remove(debian: GrubHost) -> None:
     assert not run(debian, [], ["single", "nomodeset"])["changed"]
     assert "ro single console" in debian.read(CONFIG)
