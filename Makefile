@@ -7,7 +7,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test unit fleet lint docs sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
-.PHONY: ruff mypy reuse ansible-lint changelog docs-lint links docs-pictures docs-generated
+.PHONY: ruff mypy reuse ansible-lint changelog docs-lint links docs-pictures docs-generated versions
 
 MACHINE ?=
 SCENARIO ?=
@@ -29,6 +29,7 @@ help:
 	@echo 'make lab-full    the same, and what takes long: every boot loader through several reboots (an hour more)'
 	@echo 'make lab-image   build the images of the emulated machines, or of one: MACHINE=amd'
 	@echo 'make lab-table   write the table of docs/platforms.md from what the emulated machines show'
+	@echo 'make versions    sanity and unit tests under every ansible-core that is supported; one of them: ARGS="--core 2.18"'
 	@echo 'make docs-generated  write what is generated of the documentation: docs/troubleshooting.md, variables of roles'
 	@echo 'make clean       remove what was made for this checkout'
 	@echo 'make distclean   remove the whole cache: Python environment, lab images'
@@ -102,6 +103,9 @@ lab-image:
 
 lab-table:
 	@$(RUN) --lab --title 'table of platforms' pytest tests/lab/test_detection_table.py --write-table $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
+
+versions:
+	@$(RUN) python -m tools.versions $(ARGS)
 
 docs-generated:
 	@$(RUN) python -m ansible_collections.kvm.passthrough.tools.docs $(ARGS)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = Path("ansible_collections/kvm/passthrough")
 REQUIREMENTS = ROOT / "tests/requirements.txt"
+UNIT_REQUIREMENTS = ROOT / "tests/unit/requirements.txt"
 APT_PACKAGES = ROOT / "tests/apt-packages.txt"
 LAB_APT_PACKAGES = ROOT / "tests/lab/apt-packages.txt"
 MOLECULE_APT_PACKAGES = ROOT / "tests/molecule/apt-packages.txt"
@@ -99,9 +100,18 @@ def locked(path: Path) -> Iterator[IO[str]]:
 
 
 def venv_path() -> Path:
-    key = hashlib.sha256(REQUIREMENTS.read_bytes())
-    key.update(os.fsencode(os.path.realpath(sys.executable)))
-    return CACHE / f"venv-{sys.version_info.major}.{sys.version_info.minor}-{key.hexdigest()[:12]}"
+    return CACHE / f"venv-{sys.version_info.major}.{sys.version_info.minor}-{venv_key(sys.executable)}"
+
+
+def venv_key(python: str, *more: str) -> str:
+    """Of an environment for this interpreter: another one when what goes into it changes.
+
+    :param more: what goes into it beside the lists of packages
+    """
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + UNIT_REQUIREMENTS.read_bytes())
+    for part in (os.path.realpath(python), *more):
+        key.update(b"\0" + os.fsencode(part))
+    return key.hexdigest()[:12]
 
 
 def apt_install(*arguments: str | Path) -> None:
@@ -127,28 +137,34 @@ def prepare_interpreter() -> None:
 
 def ensure_venv() -> Path:
     venv = venv_path()
+    if not (venv / "complete").exists():
+        prepare_interpreter()
+    build_venv(venv, sys.executable, ["--requirement", REQUIREMENTS])
+    return venv
+
+
+def build_venv(venv: Path, interpreter: str, requirements: Sequence[str | Path]) -> None:
+    """Make an environment with these requirements, given as pip wants them, unless it is there."""
     complete = venv / "complete"
     if complete.exists():
-        return venv
+        return
     with locked(CACHE / "venv.lock"):
         if complete.exists():
-            return venv
-        prepare_interpreter()
-        say(f"Building the Python environment in {venv} (once, one to two minutes)")
+            return
+        say(f"Building the Python environment in {venv} (once, up to two minutes)")
         started = time.monotonic()
         shutil.rmtree(venv, ignore_errors=True)
         python = venv / "bin/python"
         pip_options = ["--disable-pip-version-check", "--no-input", "--quiet", "--quiet"]
         commands: list[list[str | Path]] = [
-            [sys.executable, "-m", "venv", venv],
-            [python, "-m", "pip", "install", *pip_options, "--requirement", REQUIREMENTS],
+            [interpreter, "-m", "venv", venv],
+            [python, "-m", "pip", "install", *pip_options, *requirements],
         ]
         for command in commands:
             if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
                 fail("Building the Python environment failed.")
         complete.touch()
         say(f"Python environment ready after {time.monotonic() - started:.0f} s")
-    return venv
 
 
 # ---- where the collection is

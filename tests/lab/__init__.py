@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab: KVM hosts with PCI devices and an IOMMU, emulated. See README.md."""
+"""The lab: KVM hosts with PCI devices and an IOMMU, emulated. See docs/lab_from_inside.md."""
 
 from __future__ import annotations
 

@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvm.passthrough.tests.unit.support.artefact import ROOT, build, install
 from tests import lab
 
 from .controller import Controller
 
 pytestmark = pytest.mark.lab("intel")
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 
 
@@ -32,11 +30,8 @@ def first_minute() -> list[list[str]]:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A folder with nothing in it but the artefact that is built of this checkout, installed as the README says."""
-    galaxy = [str(Path(sys.executable).with_name("ansible-galaxy")), "collection"]
     collections = tmp_path / "collections"
-    subprocess.run([*galaxy, "build", "--output-path", tmp_path, ROOT], check=True, timeout=60)
-    (artefact,) = tmp_path.glob("kvm-passthrough-*.tar.gz")
-    subprocess.run([*galaxy, "install", "--offline", "-p", collections, artefact], check=True, timeout=60)
+    install(build(tmp_path), collections)
     return collections
 
 

@@ -27,7 +27,6 @@ _OUTSIDE = {
     INDEX: "index.md",
     "README.md": "collection.md",
     "CONTRIBUTING.md": "contributing.md",
-    "tests/lab/README.md": "lab_from_inside.md",
 }
 
 

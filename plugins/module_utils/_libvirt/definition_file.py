@@ -11,7 +11,7 @@ from .._core import files
 from .._core.errors import PassthroughError
 from .._core.files import FileState
 from .._core.host import Host
-from .._core.plan import WriteFile
+from .._core.plan import Action, WriteFile
 from .._core.state import Record
 from .._pci.address import PciAddress
 from .change import records_of
@@ -91,7 +91,7 @@ class EditFile(WriteFile):
         self.after = _joined([after for _unused, after in changes.values()])
 
     def diff(self) -> dict[str, str]:
-        return super(WriteFile, self).diff()
+        return Action.diff(self)  # not the text, as for other files
 
 
 def _verb(change: Change) -> str:

@@ -116,7 +116,7 @@ def test_the_guest_has_the_function_under_its_uid(small_machine: lab.Machine, li
     words = shlex.join(options)
     small_machine.ssh(f"sudo sh -c '{START_GUEST} \"$@\" >/tmp/qemu.log 2>&1 &' sh {words}")
     seen = None
-    for _unused in range(120):
+    for _unused in range(300):
         seen = guest.parse_pci_list(small_machine.ssh(f"sudo cat {SERIAL}", check=False).stdout)
         if seen is not None:
             break

@@ -254,6 +254,8 @@ def _in_extra_variables(words: list[str]) -> list[str]:
     for text in _after(words, "-e"):
         given = json.loads(text) if text.startswith("{") else parse_kv(text)
         found += _in_variables(given)
+        if not given:
+            found.append(f"-e {text} gives nothing")
         ours = (*(f"{role}_" for role in ROLES), "kvm_passthrough_", "ansible_")
         found += [f"nothing reads {name}" for name in given if not name.startswith(ours)]
     return found

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.modules import kernel_parameters
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEBIAN_13, DEFAULTS, GrubHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
@@ -37,7 +37,7 @@ def host_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GrubHost:
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with patch_module_args(arguments), pytest.raises(SystemExit):
+    with module_arguments(arguments), pytest.raises(SystemExit):
         kernel_parameters.main()
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)

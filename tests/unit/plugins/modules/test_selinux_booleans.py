@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux import libsemanage
 from ansible_collections.kvm.passthrough.plugins.modules import selinux_booleans
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, undocumented, unreturned
 from ansible_collections.kvm.passthrough.tests.unit.support.selinux import SelinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -43,7 +43,7 @@ def host_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SelinuxHost
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with patch_module_args(arguments), pytest.raises(SystemExit):
+    with module_arguments(arguments), pytest.raises(SystemExit):
         selinux_booleans.main()
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.settings import VfSettings
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.modules import sriov_vfs
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -33,7 +33,7 @@ def kernel_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SriovKern
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with patch_module_args(arguments), pytest.raises(SystemExit):
+    with module_arguments(arguments), pytest.raises(SystemExit):
         sriov_vfs.main()
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.modules import vfio_devices
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import MANAGEMENT, NVME, TWINS, VF0, VF1, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -31,7 +31,7 @@ def kernel_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKerne
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with patch_module_args(arguments), pytest.raises(SystemExit):
+    with module_arguments(arguments), pytest.raises(SystemExit):
         vfio_devices.main()
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)

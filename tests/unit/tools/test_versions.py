@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, kvm.passthrough contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of what was seen under each ansible-core."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.kvm.passthrough.tools import versions
+from ansible_collections.kvm.passthrough.tools.versions import Row, table
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_table_has_what_was_seen_and_what_was_skipped() -> None:
+    rows = [Row("2.18.6", "3.11", "passed (80 s)", "FAILED (9 s)"), Row("2.22", skipped="no python3.13 on PATH")]
+    assert table(rows).splitlines() == [
+        "ansible-core  Python  sanity         units",
+        "2.18.6        3.11    passed (80 s)  FAILED (9 s)",
+        "2.22          SKIPPED: no python3.13 on PATH",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "failed"),
+    [
+        (Row("2.18", "3.11", "passed (1 s)", "passed (1 s)"), False),
+        (Row("2.18", "3.11", "FAILED (1 s)", "passed (1 s)"), True),
+        (Row("2.18", "3.11", "passed (1 s)", "FAILED (1 s)"), True),
+        (Row("2.18", skipped="no Python"), False),
+    ],
+)
+def test_what_fails(row: Row, failed: bool) -> None:
+    assert row.failed is failed
+
+
+def test_the_first_series_is_the_one_that_the_collection_asks_for() -> None:
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
+    (oldest,) = re.findall(r">=(\d+\.\d+)\.0", runtime["requires_ansible"])
+    assert next(iter(versions.CORES)) == oldest
+
+
+def test_the_folders_of_unit_tests_are_there() -> None:
+    assert [name for name in versions.UNITS if not (ROOT / name).is_dir()] == []
