@@ -7,7 +7,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test unit fleet lint docs sanity benchmark browser molecule lab lab-full lab-image lab-table clean distclean
-.PHONY: ruff mypy reuse ansible-lint changelog docs-lint links docs-pictures docs-generated versions
+.PHONY: ruff mypy reuse ansible-lint changelog docs-lint links workflows galaxy-importer docs-pictures docs-generated versions
 
 MACHINE ?=
 SCENARIO ?=
@@ -19,7 +19,8 @@ help:
 	@echo 'make test        everything below: unit, fleet, lint, docs, sanity, benchmark, browser, molecule, lab'
 	@echo 'make unit        unit tests'
 	@echo 'make fleet       the playbooks on a fleet of hosts that are directory trees'
-	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint, links'
+	@echo 'make lint        static checks; one of them only: ruff, mypy, reuse, ansible-lint, changelog, docs-lint, links,'
+	@echo '                 workflows, galaxy-importer'
 	@echo 'make docs        the documentation as a site, in docs/build/html; docs-pictures draws its pictures anew'
 	@echo 'make sanity      ansible-test sanity, with all supported Pythons on PATH'
 	@echo 'make benchmark   how fast, beside lspci'
@@ -49,7 +50,7 @@ unit:
 fleet:
 	@$(RUN) --title 'fleet' pytest -n auto tests/fleet $(ARGS)
 
-lint: ruff mypy reuse ansible-lint changelog docs-lint links
+lint: ruff mypy reuse ansible-lint changelog docs-lint links workflows galaxy-importer
 
 ruff:
 	@$(RUN) --title 'ruff check' ruff check
@@ -73,6 +74,12 @@ docs-lint:
 
 links:
 	@$(RUN) --title 'links' python -m tools.site.links
+
+workflows:
+	@$(RUN) --title 'workflows' check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+galaxy-importer:
+	@$(RUN) --title 'galaxy-importer' python -m tools.importer
 
 docs:
 	@$(RUN) --title 'documentation site' python -m tools.site

@@ -24,13 +24,19 @@ options:
     description: The directory that the host sees as its root.
     vars:
       - name: ansible_tree_root
+  tree_python:
+    description: A directory of this machine with another Python, which the host has in the same place.
+    default: ""
+    vars:
+      - name: ansible_tree_python
 """
 
 # The tree sees this machine's programs at one place only, where nothing looks that does not know of it.
 ENTER = """
 mount --rbind /usr "$1/.machine/usr"
 mount --bind /dev/null "$1/dev/null"
-exec chroot "$1" /bin/sh -c "$2"
+if [ -n "$2" ]; then mount --rbind "$2" "$1$2"; fi
+exec chroot "$1" /bin/sh -c "$3"
 """
 
 
@@ -49,7 +55,8 @@ class Connection(LocalConnection):  # type: ignore[misc]
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
         mine = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        argv = ["unshare", *mine, "--mount", "--", "/bin/sh", "-euc", ENTER, "enter", self._root, cmd]
+        words = ["enter", self._root, self.get_option("tree_python"), cmd]
+        argv = ["unshare", *mine, "--mount", "--", "/bin/sh", "-euc", ENTER, *words]
         return super().exec_command(shlex.join(argv), in_data=in_data, sudoable=sudoable)
 
     def put_file(self, in_path: str, out_path: str) -> None:

@@ -46,3 +46,9 @@ def test_the_first_series_is_the_one_that_the_collection_asks_for() -> None:
 
 def test_the_folders_of_unit_tests_are_there() -> None:
     assert [name for name in versions.UNITS if not (ROOT / name).is_dir()] == []
+
+
+def test_the_workflow_has_every_series() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["versions"]["strategy"]["matrix"]["include"]
+    assert matrix == [{"core": core, "python": pythons[0]} for core, pythons in versions.CORES.items()]
