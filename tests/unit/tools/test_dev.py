@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 
 
 @pytest.mark.parametrize("setting", ["", "relative/cache"])

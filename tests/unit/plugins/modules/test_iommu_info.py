@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tests.unit.support.query import (
     documented,
     run_module,
@@ -83,7 +84,7 @@ def test_every_field_is_documented_and_every_documented_field_is_there_somewhere
 
 
 def test_the_documentation_names_every_code_of_a_blocker() -> None:
-    folder = Path(__file__).parents[4] / "plugins/module_utils/_iommu"
+    folder = ROOT / "plugins/module_utils/_iommu"
     sources = [path.read_text().split("Blocker(\n")[1:] for path in sorted(folder.rglob("*.py"))]
     codes = {text.split('"')[1] for texts in sources for text in texts}
     described = " ".join(documented("iommu_info")["blockers"]["contains"]["code"]["description"])

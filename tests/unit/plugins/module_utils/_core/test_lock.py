@@ -18,8 +18,7 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import lock
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
-
-COLLECTIONS = str(Path(lock.__file__).parents[6])
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS
 
 HOLDER = """
 import sys, time
