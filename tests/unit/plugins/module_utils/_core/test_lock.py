@@ -30,11 +30,6 @@ with exclusive(Host(sys.argv[1]), timeout=5):
 """
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
-
-
 @contextmanager
 def _holder(root: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock until its input ends."""
