@@ -62,7 +62,7 @@ def holds(kernel: SriovKernel, pfs: list[dict[str, Any]]) -> None:
                         assert kernel.setting(pf["pf"], index, word) == entry[name]
 
 
-@settings(max_examples=30, deadline=None, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, min_size=1, max_size=5))
 def test_all_or_nothing(steps: list[tuple[list[dict[str, Any]], bool, str | None]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import PciDevice
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards import registry
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Guard, GuardContext, Reason
@@ -358,10 +359,10 @@ def test_a_kernel_whose_modules_are_gone(tree: SysfsTree) -> None:
 
 
 def test_without_root_rights_former_interfaces_are_not_known(tree: SysfsTree) -> None:
-    state = tree.path("/var/lib/kvm-passthrough/state.json")
+    state = tree.path(STATE_PATH)
     state.parent.mkdir(parents=True)
     state.symlink_to("state.json")  # which root cannot read either
-    assert any("/var/lib/kvm-passthrough/state.json" in text for text in report(tree, ["01:10.0"])["unreadable"])
+    assert any(STATE_PATH in text for text in report(tree, ["01:10.0"])["unreadable"])
 
 
 # -- the tree -------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.EIO, Fault.I
 _NO_SHRINKING = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
 
 
-@settings(max_examples=25, deadline=None, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(REQUESTS, FAULTS), min_size=1, max_size=4))
 def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

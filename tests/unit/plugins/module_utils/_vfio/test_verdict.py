@@ -112,7 +112,7 @@ def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     return FakeKernel(tree, drivers, addresses=[address])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(HOST)
 def test_assignable_is_what_binding_accepts(made: dict[str, Any]) -> None:
     """A device on its way from the host is accepted with its group exactly when nothing is known or feared to stand
