@@ -33,11 +33,6 @@ PROPERTIES = tuple(
 )
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> SysfsTree:
-    return SysfsTree(tmp_path)
-
-
 def everything(device: PciDevice) -> dict[str, Any]:
     """Every property of a device; the code where it cannot be told."""
     found: dict[str, Any] = {"mac_addresses": device.mac_addresses()}

@@ -20,8 +20,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF, V
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
-NUMVFS, AUTOPROBE = (f"{PCI_DEVICES}/{PF}/{name}" for name in ("sriov_numvfs", "sriov_drivers_autoprobe"))
-
 
 @pytest.fixture(name="kernel")
 def kernel_fixture(tmp_path: Path) -> SriovKernel:
@@ -89,7 +87,7 @@ def test_nothing_is_done_where_nothing_was_done(kernel: SriovKernel) -> None:
 
 def test_after_a_reboot_only_the_records_are_left(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []}, persistent=False)
-    kernel._set_numvfs(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
+    kernel.write_attribute(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
     kernel.tree.set_attribute(SECOND_PF, "sriov_drivers_autoprobe", "1")
     assert not revert(kernel)["changed"]
     assert not kernel.exists(STATE_PATH)
@@ -98,8 +96,8 @@ def test_after_a_reboot_only_the_records_are_left(kernel: SriovKernel) -> None:
 def test_another_number_by_somebody_else_stays(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []})
     numvfs = f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs"
-    kernel._set_numvfs(numvfs, "0")
-    kernel._set_numvfs(numvfs, "5")
+    kernel.write_attribute(numvfs, "0")
+    kernel.write_attribute(numvfs, "5")
     done = revert(kernel)
     assert kernel.attribute(numvfs) == "5"
     (kept,) = done["kept"]
@@ -124,8 +122,8 @@ def test_another_setting_by_somebody_else_stays(kernel: SriovKernel) -> None:
 
 def test_a_card_that_is_gone_is_told_and_forgotten(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []})
-    kernel._set_numvfs(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
-    kernel._remove_device(SECOND_PF)
+    kernel.write_attribute(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
+    kernel.remove_device(SECOND_PF)
     done = revert(kernel)
     assert SECOND_PF in done["warnings"][0]
     assert not kernel.exists(STATE_PATH)
@@ -135,7 +133,7 @@ def test_a_card_that_is_gone_is_told_and_forgotten(kernel: SriovKernel) -> None:
 def test_vfs_that_a_guest_has_are_refused(kernel: SriovKernel) -> None:
     run(kernel, {"pf": PF, "count": 4, "vfs": []})
     kernel.drivers["vfio-pci"] = frozenset()
-    kernel._modprobe(["vfio-pci"])
+    kernel.run(["modprobe", "vfio-pci"])
     kernel.tree.bind(VF0, "vfio-pci")
     group = kernel.link_name(f"{PCI_DEVICES}/{VF0}/iommu_group")
     kernel.tree.path("/proc/4711/fd").mkdir(parents=True)

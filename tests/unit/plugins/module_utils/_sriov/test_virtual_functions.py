@@ -246,7 +246,7 @@ def test_a_virtual_function_that_a_guest_has(kernel: SriovKernel) -> None:
 
 
 def test_a_virtual_function_that_the_host_is_reached_by(kernel: SriovKernel) -> None:
-    kernel.tree._add_interface("enp1s0v1", "52:54:00:00:01:11", kernel.tree.device_path(VF1))
+    kernel.tree.add_interface("enp1s0v1", "52:54:00:00:01:11", kernel.tree.device_path(VF1))
     address = {"family": "inet", "local": "192.0.2.20", "scope": "global"}
     kernel.addresses.append({"ifname": "enp1s0v1", "addr_info": [address]})
     error = failure(kernel, asked())
@@ -320,7 +320,7 @@ def test_a_card_with_a_switch_has_an_interface_for_each_function(kernel: SriovKe
     within = kernel.tree.device_path(SECOND_PF)
     for name, port in (("enp7s0", "p0"), ("a_representor", "pf0vf0"), ("b_representor", "c1pf0sf88")):
         if port != "p0":
-            kernel.tree._add_interface(name, "52:54:00:00:07:99", within)
+            kernel.tree.add_interface(name, "52:54:00:00:07:99", within)
         kernel.tree.write(f"/sys/class/net/{name}/phys_port_name", f"{port}\n")
     assert run(kernel, asked(SECOND_PF, vfs=[{"vf": 0, "trust": True}]))["pfs"][0]["interface"] == "enp7s0"
 

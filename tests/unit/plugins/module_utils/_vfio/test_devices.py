@@ -500,7 +500,7 @@ def test_release_of_a_place_forgets_what_was_there(kernel: FakeKernel) -> None:
 
 def test_devices_that_are_gone_are_told_until_exclusive_drops_them(kernel: FakeKernel) -> None:
     run(kernel, TWINS[0], TWINS[1], VF0, VF1)
-    kernel._remove_device(TWINS[0])
+    kernel.remove_device(TWINS[0])
     replace_device(kernel, VF1, driver="igbvf")
 
     done = quadruple_without_change(kernel, VF0)

@@ -17,6 +17,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards import registry
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Guard, GuardContext, Reason
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import answering
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
@@ -334,10 +335,7 @@ def test_what_cannot_be_seen_in_a_container_is_null_and_said(tree: SysfsTree) ->
 
 
 def test_routes_that_cannot_be_listed(tree: SysfsTree) -> None:
-    def no_programs(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
-        raise FileNotFoundError(argv[0])
-
-    result = devices_report(tree.host(runner=no_programs), ["01:00.0"])
+    result = devices_report(tree.host(runner=answering({})), ["01:00.0"])
     assert result["devices"][0]["interfaces"][0]["uses"] is None
     assert any(text.startswith("uses of network interfaces: addresses and routes") for text in result["unreadable"])
 
