@@ -18,8 +18,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DE
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
-
-from .test_virtual_functions import run
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import run
 
 ENTRIES = st.fixed_dictionaries(
     {"vf": st.integers(0, 3) | st.just("all")},

@@ -10,30 +10,19 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
 from ansible_collections.kvm.passthrough.tests.unit.support.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF, VF0
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import revert, run
 
 
 @pytest.fixture(name="kernel")
 def kernel_fixture(tmp_path: Path) -> SriovKernel:
     return sriov_host(tmp_path)
-
-
-def run(kernel: SriovKernel, *pfs: dict[str, Any], **options: Any) -> dict[str, Any]:
-    params = {"pfs": list(pfs), "revert": False, "persistent": True, "force": [], "timeout": 5, **options}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=False)
-
-
-def revert(kernel: SriovKernel, check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5, **options}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
 
 
 def pictured(kernel: SriovKernel) -> dict[str, str]:

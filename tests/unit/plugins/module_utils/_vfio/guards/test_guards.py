@@ -451,7 +451,7 @@ def test_unreadable_network_evidence(machine: Machine, printed: str) -> None:
 
 
 def test_without_iproute(machine: Machine) -> None:
-    machine.run = answering({})  # type: ignore[method-assign]
+    machine.run = answering({})  # type: ignore[method-assign, assignment]
     assert machine.unknown(NIC) == ["management_network"]
 
 
