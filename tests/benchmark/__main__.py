@@ -28,7 +28,7 @@ SIZES = (256, 1024, 4096)
 RUNS = 7
 RUNS_OF_REPORT = 3
 
-# DESIGN: scanning 4,096 functions is no slower than lspci. Growth: 16 times the functions, and half as much again.
+# Scanning 4,096 functions is no slower than lspci. Growth: 16 times the functions, and half as much again.
 MAX_RATIO = 1.0
 MAX_GROWTH = 24.0
 

@@ -26,7 +26,7 @@ RUNS = 5
 RUNS_OF_PLAN = 25
 DOMAIN = "web01"
 
-# DESIGN: planning and validating is 50 times faster than virt-xml. Half of that fails: a busy machine is no regression.
+# Planning and validating is 50 times faster than virt-xml. Half of that fails: a busy machine is no regression.
 MIN_SPEED = 25.0
 
 NOTES = """\

@@ -22,8 +22,6 @@ from .hosts import Fleet
 # What Ansible itself leaves, and the mount points of whoever enters a tree.
 _NOISE = (LOCK, "tmp", ".machine")
 
-PREFLIGHT = "Ask every host before the first change"
-
 
 def listings(fleet: Fleet) -> dict[str, dict[str, str]]:
     """What is in the trees of all hosts."""
