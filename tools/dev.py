@@ -193,6 +193,12 @@ def checkout_files() -> set[Path]:
     return {name for name in files if os.path.lexists(ROOT / name)}
 
 
+def _is_same_file(source: Path, target: Path) -> bool:
+    if source.is_symlink() or target.is_symlink() or not target.exists():
+        return False
+    return source.stat().st_mode == target.stat().st_mode and filecmp.cmp(source, target, shallow=True)
+
+
 def sync_copy() -> Path:
     """Bring the copy up to date; files that did not change stay as they are."""
     copy = COPY / COLLECTION
@@ -209,7 +215,7 @@ def sync_copy() -> Path:
             (copy / here).rmdir()
     for name in wanted:
         source, target = ROOT / name, copy / name
-        if os.path.lexists(target) and not source.is_symlink() and filecmp.cmp(source, target, shallow=True):
+        if _is_same_file(source, target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
