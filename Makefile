@@ -117,7 +117,7 @@ versions:
 	@$(RUN) python -m tools.versions $(ARGS)
 
 docs-generated:
-	@$(RUN) python -m ansible_collections.kvm.passthrough.tools.docs $(ARGS)
+	@$(RUN) python -m ansible_collections.kvm.passthrough.tools.docs
 
 clean:
 	@tools/dev clean
