@@ -20,7 +20,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.names import 
 
 from . import __name__ as package
 from .definitions import Unmeasurable, compare
-from .measure import Command, in_turn, ratio
+from .measure import Command, in_turn, ratio, with_byte_code
 from .startup import startup
 from .tree import build
 
@@ -57,8 +57,7 @@ def trees() -> Iterator[dict[int, Path]]:
 
 def commands(root: Path, cache: Path) -> dict[str, Command]:
     """What is measured on a tree."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = with_byte_code(cache)
     python = [sys.executable, "-m"]
     return {
         "lspci": Command(
