@@ -15,6 +15,7 @@ from tests import lab
 from tests.lab import cache, cpio, debian, guest, platform_table
 from tests.lab.disk import Layout
 from tests.lab.image import INITRAMFS_TOOLS
+from tests.lab.machine import _Record
 from tests.lab.qemu import Firmware, Qemu
 from tests.lab.run import LabError, require_tool, run
 from tests.lab.small.system import shipped_modules
@@ -128,6 +129,20 @@ def test_failing_command_shows_the_end_of_its_log(tmp_path: Path) -> None:
         run(["sleep", "5"], timeout=0.1, called="the command")
     with pytest.raises(LabError, match=r"^cannot run /nonexistent: No such file or directory$"):
         run(["/nonexistent"], timeout=1)
+
+
+def test_waiting_for_a_condition_ends_when_it_holds_or_when_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell of this machine stands for that of an emulated one."""
+    machine = lab.Machine(tmp_path, _Record("here", 0, 0, "", "", ""))
+    monkeypatch.setattr(machine, "ssh_argv", lambda: ["sh", "-c"])
+    log = tmp_path / "it's here"
+    machine.wait_for(f"""echo "tried '$(date)'" >>"{log}"; test $(wc -l <"{log}") -ge 3""")
+    assert len(log.read_text().splitlines()) == 3
+    machine.wait_for("! false | grep -q x")
+    with pytest.raises(LabError, match=r"(?s)on machine 'here', timeout 1 sh -c .* failed with exit status 124"):
+        machine.wait_for("false", timeout=1)
 
 
 def test_archive_of_an_initramfs_is_what_the_kernel_documents() -> None:
