@@ -125,8 +125,6 @@ class Image:
     inputs: tuple[Path, ...] = ()
     """What ``additions`` reads."""
     uefi: bool = False
-    emulator: str = "x86_64"
-    console: str = "ttyS0"
 
     @property
     def names(self) -> set[str]:
@@ -179,7 +177,7 @@ class Image:
             )
 
     def _build(self, directory: Path) -> None:
-        qemu = find_qemu(self.emulator)
+        qemu = find_qemu()
         archive = cache.artefact(f"tree-{self.name}", self._tree_key, self._build_tree) / "tree.tar"
         log = directory / "build.log"
         with step(f"making the disk of '{self.name}'"):
@@ -231,7 +229,7 @@ class Image:
             "-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={directory / DISK_FILE}",
             *(qemu.uefi(directory / VARIABLES_FILE) if self.uefi else ()),
             "-kernel", directory / _KERNEL_FILE, "-initrd", directory / _INITRAMFS_FILE,
-            "-append", f"{root} console={self.console} quiet panic=-1 init={_FIRST_BOOT_INIT}",
+            "-append", f"{root} console=ttyS0 quiet panic=-1 init={_FIRST_BOOT_INIT}",
         ]  # fmt: skip
         try:
             run(command, timeout=_FIRST_BOOT_TIMEOUT, log=directory / "build.log", env=qemu.environment)

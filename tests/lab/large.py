@@ -67,7 +67,7 @@ class LargeMachine:
 
     def hardware(self, devices: Sequence[str]) -> Hardware:
         """The machine with other devices."""
-        return Hardware(find_qemu(self.image.emulator), replace(self, devices=tuple(devices))._options)
+        return Hardware(find_qemu(), replace(self, devices=tuple(devices))._options)
 
     def state(self, name: str | None) -> State:
         """The state of that name, the first one for None; raises LabError when there is none."""
@@ -112,7 +112,7 @@ class LargeMachine:
 
     def _launch(self, origin: Path, disk: str, *, name: str, limit: float, state: Path | None = None) -> Machine:
         return launch(
-            Hardware(find_qemu(self.image.emulator), self._options),
+            Hardware(find_qemu(), self._options),
             self.image.build() / KEY_FILE,
             name=name,
             limit=limit,
@@ -145,7 +145,7 @@ class LargeMachine:
         """
         if self.image.find() is None:
             require_build_tools()
-        identity = find_qemu(self.image.emulator).identity
+        identity = find_qemu().identity
 
         def build(directory: Path) -> None:
             self._build(state, directory)
@@ -175,7 +175,7 @@ class LargeMachine:
             self._save(machine, directory)
 
     def _save(self, machine: Machine, directory: Path) -> None:
-        qemu = find_qemu(self.image.emulator)
+        qemu = find_qemu()
         with step("saving it"):
             machine.save(directory)
             # So that each snapshot needs the image and nothing else.
