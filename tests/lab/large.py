@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import cache
-from .image import DISK_FILE as IMAGE_FILE
-from .image import KEY_FILE, Image, require_build_tools
+from .disk import DISK_FILE as IMAGE_FILE
+from .image import Image, require_build_tools
 from .machine import BOOT_TIMEOUT, DISK_FILE, STATE_FILE, Hardware, Machine, launch
 from .qemu import VARIABLES_FILE, Qemu, find_qemu
 from .run import LabError, run, say, step
+from .ssh_key import KEY_FILE, public_key
 
 _BUILD_LIMIT = 3600
 
@@ -133,10 +134,9 @@ class LargeMachine:
     def _key(self, state: State, qemu_identity: str, base: Path) -> str:
         # The key pair tells one build of an image from the next, which has the same name but
         # other blocks in other places.
-        image_identity = (base / f"{KEY_FILE}.pub").read_bytes()
         steps = self.states[: self.states.index(state) + 1]
         scripts = [script for each in steps for script in (each.change, each.prepare)]
-        return cache.digest("1", qemu_identity, image_identity, self._options, scripts)
+        return cache.digest("1", qemu_identity, public_key(base), self._options, scripts)
 
     def _snapshot(self, state: State) -> Path:
         """The directory with the snapshot's files, built when the cache has none.
