@@ -27,6 +27,7 @@ _OUTSIDE = {
     INDEX: "index.md",
     "README.md": "collection.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.rst": "changelog.rst",
 }
 
 
@@ -58,6 +59,9 @@ def write_pages(root: Path, files: Sequence[str], folder: Path, repository: str)
         page = page_of(path)
         if page is None:
             continue
+        if page.endswith(".rst"):  # antsibull-changelog makes it, without links between files
+            shutil.copyfile(root / path, folder / page)
+            continue
         text = (root / path).read_text(encoding="utf-8")
         leading = [link.target for link in markdown.links(text) if not (link.is_external or link.target[0] == "#")]
         aims = {target: _aim(path, target) for target in leading}
@@ -84,9 +88,10 @@ def complete_index(folder: Path) -> None:
     for heading, section in markdown.sections(text):
         new: dict[str, str] = {}
         for link in markdown.links(section):
-            if link.target.endswith(".md") and link.target not in known:
+            page, extension = posixpath.splitext(link.target)
+            if extension in (".md", ".rst") and link.target not in known:
                 known.add(link.target)
-                new[link.target.removesuffix(".md")] = link.text.replace("`", "")
+                new[page] = link.text.replace("`", "")
         if new:
             lists += _toctree(heading, [f"{words} <{page}>" for page, words in new.items()])
     parts = [text.rstrip("\n"), "", "## Reference", "", "Every option and every value that is returned."]

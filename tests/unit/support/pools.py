@@ -21,7 +21,8 @@ PLAIN = "0000:0c:00.0"
 def machine_with_vfs(root: Path) -> SysfsTree:
     """Two network cards with SR-IOV, one of them with two VFs, and a card without."""
     tree = SysfsTree(root)
-    tree.path("/run").mkdir()
+    for folder in ("/run", "/var/lib"):  # as on every host: a run that fails leaves what it found
+        tree.path(folder).mkdir(parents=True)
     tree.path("/sys/kernel/iommu_groups").mkdir(parents=True)
     card: dict[str, Any] = {"ids": "8086:10c9", "pci_class": 0x020000, "driver": "igb"}
     tree.add_device(PF, **card, group=10, totalvfs=7, interfaces={"enp10s0": "52:54:00:00:00:0a"})

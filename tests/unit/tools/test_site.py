@@ -110,6 +110,7 @@ def test_an_external_link_has_to_be_well_formed(target: str) -> None:
         ("docs/README.md", "index.md"),
         ("docs/guide.md", "guide.md"),
         ("README.md", "collection.md"),
+        ("CHANGELOG.rst", "changelog.rst"),
         ("roles/vfio_host/README.md", "role_vfio_host.md"),
         ("docs/build/guide.md", None),
         ("docs/data.json", None),

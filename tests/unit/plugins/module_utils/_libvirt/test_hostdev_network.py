@@ -37,7 +37,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.pools import EMPTY_P
 from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, undocumented
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
-from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 pytest.importorskip("lxml.etree")
 libvirt = pytest.importorskip("libvirt")
@@ -106,7 +106,7 @@ class Bench:
             network.name(): (network.XMLDesc(INACTIVE), network.XMLDesc(0), network.isActive(), network.autostart())
             for network in self.libvirt.handle.listAllNetworks()
         }
-        return networks, tree_hash(self.tree.root)
+        return networks, tree_listing(self.tree.root)
 
     def define(self, body: str, name: str = "pool", attributes: str = "") -> Any:
         return self.libvirt.handle.networkDefineXML(f"<network{attributes}><name>{name}</name>{body}</network>")
