@@ -219,7 +219,7 @@ def test_unified_kernel_images_are_built_again_and_boot_through_systemd_boot_and
     assert machine.ssh(FINGERPRINT).stdout == before
     machine.reboot()
     assert f" {SWITCHED_OFF} " in command_line(machine)
-    assert f"{image}" in machine.ssh("sudo bootctl status").stdout
+    assert image in machine.ssh("sudo bootctl status").stdout
     machine.ssh("sudo rm /boot/efi/filler")
 
     result = quadruple(ansible, "kernel_parameters", {"present": present})
