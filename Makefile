@@ -13,6 +13,8 @@ MACHINE ?=
 SCENARIO ?=
 ARGS ?=
 RUN := tools/dev run
+# The folder of a target's tests, unless ARGS names some itself.
+TESTS = $(if $(filter tests/%,$(ARGS)),,$(1))
 
 help:
 	@echo 'make demo        see the whole story on an emulated machine'
@@ -45,10 +47,10 @@ test: unit fleet lint docs sanity benchmark browser molecule lab
 	@echo '=== all passed: unit, fleet, lint, docs, sanity, benchmark, browser, molecule, lab'
 
 unit:
-	@$(RUN) --title 'unit tests' pytest -n auto $(if $(filter tests/%,$(ARGS)),,tests/unit) $(ARGS)
+	@$(RUN) --title 'unit tests' pytest -n auto $(call TESTS,tests/unit) $(ARGS)
 
 fleet:
-	@$(RUN) --title 'fleet' pytest -n auto tests/fleet $(ARGS)
+	@$(RUN) --title 'fleet' pytest -n auto $(call TESTS,tests/fleet) $(ARGS)
 
 lint: ruff mypy reuse ansible-lint changelog docs-lint links workflows galaxy-importer
 
@@ -94,16 +96,16 @@ benchmark:
 	@$(RUN) --benchmark --title 'benchmarks' python -m ansible_collections.kvm.passthrough.tests.benchmark $(ARGS)
 
 browser:
-	@$(RUN) --browser --title 'browser' pytest $(if $(filter tests/%,$(ARGS)),,tests/browser) $(ARGS)
+	@$(RUN) --browser --title 'browser' pytest $(call TESTS,tests/browser) $(ARGS)
 
 molecule:
 	@$(RUN) --molecule --title 'molecule' python -m tests.molecule $(SCENARIO)
 
 lab:
-	@$(RUN) --lab --title 'lab' pytest tests/lab --durations 20 --durations-min 10 $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
+	@$(RUN) --lab --title 'lab' pytest $(call TESTS,tests/lab) --durations 20 --durations-min 10 $(if $(MACHINE),--machine '$(MACHINE)') $(ARGS)
 
 lab-full:
-	@$(RUN) --lab --title 'lab, all of it' pytest tests/lab --durations 20 --durations-min 10 --full $(ARGS)
+	@$(RUN) --lab --title 'lab, all of it' pytest $(call TESTS,tests/lab) --durations 20 --durations-min 10 --full $(ARGS)
 
 lab-image:
 	@$(RUN) --lab --title 'lab images' python -m tests.lab build $(MACHINE)
@@ -115,7 +117,7 @@ versions:
 	@$(RUN) python -m tools.versions $(ARGS)
 
 docs-generated:
-	@$(RUN) python -m ansible_collections.kvm.passthrough.tools.docs $(ARGS)
+	@$(RUN) python -m ansible_collections.kvm.passthrough.tools.docs
 
 clean:
 	@tools/dev clean

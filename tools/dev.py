@@ -4,12 +4,15 @@
 
 Everything it makes is in one cache folder outside the checkout (``$XDG_CACHE_HOME/kvm-passthrough``):
 
-- ``venv-…``: the Python environment, shared by all checkouts with the same ``tests/requirements.txt``;
+- ``venv-…``: the Python environment, shared by all checkouts with the same ``tests/requirements.txt`` and
+  ``tests/unit/requirements.txt``;
 - ``checkout-…/link``: ``ansible_collections/kvm/passthrough`` as a symbolic link to the checkout, for everything that
   imports the collection or runs it;
 - ``checkout-…/copy``: the files git knows or would take, in a real folder with its own git, for the tools that insist
   on one (ansible-test), take what is lying about for part of the collection, or leave files behind;
 - ``ansible-test``: the home folder of ansible-test, with the environments it makes for its own checks.
+
+The lab (``tests/lab``) and ``tools/versions.py`` keep there what they build, too.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +45,7 @@ LAB_APT_PACKAGES = ROOT / "tests/lab/apt-packages.txt"
 MOLECULE_APT_PACKAGES = ROOT / "tests/molecule/apt-packages.txt"
 BENCHMARK_APT_PACKAGES = ROOT / "tests/benchmark/apt-packages.txt"
 BROWSER_APT_PACKAGES = ROOT / "tests/browser/apt-packages.txt"
-# What make may have to build before anything else: Debian keeps these apart from the interpreter.
+# Debian keeps these apart from the interpreter.
 VENV_PROBE = "import ensurepip, venv"
 
 
@@ -84,7 +87,7 @@ ANSIBLE_TEST_HOME = CACHE / "ansible-test"
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[str]]:
+def locked(path: Path) -> Iterator[None]:
     """Keep other runs on this machine out until done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -93,7 +96,7 @@ def locked(path: Path) -> Iterator[IO[str]]:
         except BlockingIOError:
             say(f"Waiting for another run that uses {path.parent}")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+        yield
 
 
 # ---- Python environment
@@ -190,6 +193,12 @@ def checkout_files() -> set[Path]:
     return {name for name in files if os.path.lexists(ROOT / name)}
 
 
+def _is_same_file(source: Path, target: Path) -> bool:
+    if source.is_symlink() or target.is_symlink() or not target.exists():
+        return False
+    return source.stat().st_mode == target.stat().st_mode and filecmp.cmp(source, target, shallow=True)
+
+
 def sync_copy() -> Path:
     """Bring the copy up to date; files that did not change stay as they are."""
     copy = COPY / COLLECTION
@@ -206,7 +215,7 @@ def sync_copy() -> Path:
             (copy / here).rmdir()
     for name in wanted:
         source, target = ROOT / name, copy / name
-        if os.path.lexists(target) and not source.is_symlink() and filecmp.cmp(source, target, shallow=True):
+        if _is_same_file(source, target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)

@@ -118,14 +118,17 @@ def main() -> int:
     found = interpreters()
     rows = []
     for core in options.core or CORES:
-        pythons = [options.python] if options.python else list(CORES[core])
+        pythons = [version for version in CORES[core] if options.python in (None, version)]
         python = next((version for version in pythons if version in found), None)
-        if python is None:
-            names = " or ".join(f"python{version}" for version in pythons)
-            rows.append(Row(core, skipped=f"no {names} with its venv module on PATH"))
-            dev.say(f"ansible-core {core}: SKIPPED, {rows[-1].skipped}")
-        else:
+        if python is not None:
             rows.append(try_series(core, python, found[python]))
+            continue
+        names = " or ".join(f"python{version}" for version in pythons)
+        missing = (
+            f"no {names} with its venv module on PATH" if pythons else f"it does not run on Python {options.python}"
+        )
+        rows.append(Row(core, skipped=missing))
+        dev.say(f"ansible-core {core}: SKIPPED, {missing}")
     print(f"\n{table(rows)}", flush=True)
     return 1 if any(row.failed for row in rows) or all(row.skipped for row in rows) else 0
 

@@ -20,7 +20,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.names import 
 
 from . import __name__ as package
 from .definitions import Unmeasurable, compare
-from .measure import Command, in_turn, ratio
+from .measure import Command, in_turn, ratio, with_byte_code
 from .startup import startup
 from .tree import build
 
@@ -28,7 +28,7 @@ SIZES = (256, 1024, 4096)
 RUNS = 7
 RUNS_OF_REPORT = 3
 
-# DESIGN: scanning 4,096 functions is no slower than lspci. Growth: 16 times the functions, and half as much again.
+# Scanning 4,096 functions is no slower than lspci. Growth: 16 times the functions, and half as much again.
 MAX_RATIO = 1.0
 MAX_GROWTH = 24.0
 
@@ -57,8 +57,7 @@ def trees() -> Iterator[dict[int, Path]]:
 
 def commands(root: Path, cache: Path) -> dict[str, Command]:
     """What is measured on a tree."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = with_byte_code(cache)
     python = [sys.executable, "-m"]
     return {
         "lspci": Command(

@@ -20,13 +20,13 @@ from ansible_collections.kvm.passthrough.tests.unit.support.machine import VF0, 
 from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
 
 from . import __name__ as package
-from .measure import Command, CommandFailed, ratio
+from .measure import Command, CommandFailed, in_turn, ratio, with_byte_code
 
 RUNS = 5
 RUNS_OF_PLAN = 25
 DOMAIN = "web01"
 
-# DESIGN: planning and validating is 50 times faster than virt-xml. Half of that fails: a busy machine is no regression.
+# Planning and validating is 50 times faster than virt-xml. Half of that fails: a busy machine is no regression.
 MIN_SPEED = 25.0
 
 NOTES = """\
@@ -66,13 +66,8 @@ def compare() -> list[str]:
     """
     with host_and_libvirt() as (root, libvirt), tempfile.TemporaryDirectory(prefix="byte-code-") as cache:
         ours, theirs = _ours(root, libvirt.uri, Path(cache)), _theirs(libvirt.uri)
-        seconds: dict[str, list[float]] = {f"{name} {step}": [] for name in ("ours", "theirs") for step in ours}
-        for number in range(RUNS + 1):
-            for name, commands in (("ours", ours), ("theirs", theirs)):
-                for step, command in commands.items():
-                    elapsed, _printed = command.run()
-                    if number:
-                        seconds[f"{name} {step}"].append(elapsed)
+        each = (("ours", ours), ("theirs", theirs))
+        seconds = in_turn({f"{name} {step}": command for name, steps in each for step, command in steps.items()}, RUNS)
         planned = float(_planning(ours["add"]).run()[1])
         again = _a_second_time(ours["add"], theirs["add"])
 
@@ -92,8 +87,7 @@ def compare() -> list[str]:
 
 
 def _ours(root: Path, uri: str, cache: Path) -> dict[str, Command]:
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = with_byte_code(cache)
     argv = [sys.executable, "-m", f"{package}.change", str(root), uri, DOMAIN, VF0]
     return {step: Command([*argv, state], environment) for step, state in (("add", "present"), ("remove", "absent"))}
 

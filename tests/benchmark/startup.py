@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-from .measure import Command
+from .measure import Command, with_byte_code
 
 RUNS = 7
 MODULES = Path(__file__).parents[2] / "plugins/modules"
@@ -28,8 +27,7 @@ def startup() -> list[str]:
     """Measure, print a table, and return the limits that are missed."""
     names = sorted(path.stem for path in MODULES.glob("*.py") if path.stem != "__init__")
     with tempfile.TemporaryDirectory(prefix="byte-code-") as cache:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment = with_byte_code(Path(cache))
         wanted = {"ping": "ansible.modules.ping", **{name: f"{PACKAGE}.{name}" for name in names}}
         commands = {
             name: Command([sys.executable, "-c", f"import {module}"], environment) for name, module in wanted.items()

@@ -14,7 +14,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTr
 
 FUNCTIONS_PER_CARD = 64  # its root port, its two PFs and their VFs
 
-# Seven lines as of a device with two memory BARs: start, end, flags.
+# Thirteen lines (a kernel that knows SR-IOV has as many), as of a device with two memory BARs: start, end, flags.
 _RESOURCE = (
     "0x00000000f7000000 0x00000000f70fffff 0x0000000000040200\n"
     "0x00000000f7100000 0x00000000f7103fff 0x0000000000040200\n"

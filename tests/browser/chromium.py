@@ -4,7 +4,7 @@
 
 ::
 
-    with Chromium(tmp_path) as chromium:
+    with Chromium(folder, program) as chromium:
         page = chromium.open(path)
         page.evaluate("document.title")
         page.events("Runtime.exceptionThrown")

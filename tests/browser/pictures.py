@@ -76,7 +76,10 @@ def main() -> int:
     subprocess.run(["pngquant", "--force", "--strip", "--speed", "1", "--ext", ".png", "48", *drawn], check=True)
     for path in drawn:
         print(f"{path.name}: {path.stat().st_size:,} bytes")
-    return 1 if any(path.stat().st_size > LIMIT for path in drawn) else 0
+    too_large = [path.name for path in drawn if path.stat().st_size > LIMIT]
+    if too_large:
+        print(f"More than {LIMIT:,} bytes, the limit of a picture: {', '.join(too_large)}", file=sys.stderr)
+    return 1 if too_large else 0
 
 
 if __name__ == "__main__":

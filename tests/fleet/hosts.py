@@ -293,7 +293,7 @@ def build(folder: Path, kinds: Mapping[str, Kind]) -> Fleet:
             host = f"{name}-{number:02}"
             made[host] = kind
             if first is not None:
-                trees.copied(first, folder / host)
+                shutil.copytree(first, folder / host, symlinks=True)
                 continue
             first = folder / host
             first.mkdir(parents=True)

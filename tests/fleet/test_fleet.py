@@ -22,8 +22,6 @@ from .hosts import Fleet
 # What Ansible itself leaves, and the mount points of whoever enters a tree.
 _NOISE = (LOCK, "tmp", ".machine")
 
-PREFLIGHT = "Ask every host before the first change"
-
 
 def listings(fleet: Fleet) -> dict[str, dict[str, str]]:
     """What is in the trees of all hosts."""
@@ -65,6 +63,7 @@ def test_a_check_of_the_fleet_is_right_about_every_host(
         assert why in found[host], found[host]
 
     states = {task.host: task.result["state"] for task in run.of("iommu_info")}
+    assert set(states) >= set(fleet.kinds) - set(fleet.refused())
     for host, kind in fleet.kinds.items():
         if host in states:
             assert states[host] == kind.state, host

@@ -109,9 +109,3 @@ def why_no_lxml() -> str | None:
     theirs = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     ours = str(sys.version_info[:2])
     return None if theirs == ours else f"lxml is for Python {ours} here, and {MACHINE_PYTHON} is {theirs}"
-
-
-def copied(root: Path, to: Path) -> Path:
-    """The same host once more."""
-    shutil.copytree(root, to, symlinks=True)
-    return to

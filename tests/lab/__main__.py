@@ -153,13 +153,8 @@ def _size(entry: os.PathLike[str]) -> int:
 def _current() -> set[str]:
     """The names of the artefacts that today's inputs lead to, and those running machines use."""
     in_use = {machine.artefact for machine in find_machines() if machine.running()}
-    large = {
-        name
-        for machine in LARGE.values()
-        for name in machine.artefact_names(
-            qemu.installed(machine.image.emulator) or qemu.unpacked(machine.image.emulator)
-        )
-    }
+    emulator = qemu.installed() or qemu.unpacked()
+    large = {name for machine in LARGE.values() for name in machine.artefact_names(emulator)}
     return {*qemu.tree_names(), *large, *small.artefact_names(), *in_use, *_of_molecule()}
 
 

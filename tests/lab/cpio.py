@@ -8,9 +8,13 @@ is unpacked to make one, so owners and modes need no root rights.
 
 from __future__ import annotations
 
+import io
 import stat
-from collections.abc import Iterable
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 
@@ -40,6 +44,14 @@ def link(name: str, target: str) -> Entry:
     return Entry(name, stat.S_IFLNK | 0o777, target.encode())
 
 
+def files_of(folder: Path) -> Iterator[Entry]:
+    """The files below a directory of this project, as root's."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            yield file(str(path.relative_to(folder)), path.read_bytes(), permissions)
+
+
 def write(stream: BinaryIO, entries: Iterable[Entry]) -> None:
     """Write a whole archive. A directory has to come before what is in it: the kernel makes none by itself."""
     written = 0
@@ -47,6 +59,21 @@ def write(stream: BinaryIO, entries: Iterable[Entry]) -> None:
         written += stream.write(_record(number, entry))
     written += stream.write(_record(0, Entry("TRAILER!!!", 0)))
     stream.write(bytes(-written % 512))
+
+
+def write_tar(target: Path, entries: Iterable[Entry]) -> None:
+    """Write the same entries as a tar file, for what is no initramfs."""
+    kinds = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFREG: tarfile.REGTYPE}
+    with tarfile.open(target, "w") as archive:
+        for entry in entries:
+            member = tarfile.TarInfo(entry.name)
+            member.type, member.mode = kinds[stat.S_IFMT(entry.mode)], stat.S_IMODE(entry.mode)
+            member.uid, member.gid, member.mtime = entry.owner, entry.group, int(time.time())
+            if member.issym():
+                member.linkname = entry.content.decode()
+            else:
+                member.size = len(entry.content)
+            archive.addfile(member, io.BytesIO(entry.content))
 
 
 def _record(inode: int, entry: Entry) -> bytes:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disk of a large machine: its partitions, and a Debian tree as the file system of one of them.
+"""The disk of a machine: its partitions, and a Debian tree as the file system of one of them.
 
 Nothing here needs a loop device. What is not the root file system is formatted by the machine
 itself, at its first boot.
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .run import as_root, require_tool, run
+
+DISK_FILE = "disk.raw"
+"""What it is called where it is made."""
 
 ROOT_UUID = "6b767000-6c61-4b00-8000-000000000001"
 ESP_SERIAL = "6B767000"

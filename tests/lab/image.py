@@ -8,18 +8,17 @@ Two artefacts: ``tree-NAME`` (the packages, slow, changes seldom) and ``image-NA
 
 from __future__ import annotations
 
-import io
-import tarfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import cache, debian, disk
-from .qemu import VARIABLES_FILE, Qemu, find_qemu
-from .run import LabError, as_root, find_tool, require_tool, run, step, tail
+from . import cache, cpio, debian, disk
+from .first_boot import INITRAMFS_FILE, KERNEL_FILE, first_boot
+from .qemu import VARIABLES_FILE, find_qemu
+from .run import LabError, as_root, find_tool, run, step
 from .second_kernel import SecondKernel
+from .ssh_key import make_key, public_key
 
 # Every large machine has these: what an operator and Ansible need on a host.
 _PACKAGES = (
@@ -54,11 +53,7 @@ _BUILD_TOOLS = {
     "timeout": "coreutils",
 }
 
-DISK_FILE, KEY_FILE = "disk.raw", "id_ed25519"
 COMMON_ROOTFS = Path(__file__).parent / "rootfs"
-_KERNEL_FILE, _INITRAMFS_FILE = "vmlinuz", "initrd.img"
-_FIRST_BOOT_TIMEOUT = 900
-_FIRST_BOOT_INIT = "/usr/lib/kvm-passthrough-lab/first-boot"
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,6 @@ class Image:
     inputs: tuple[Path, ...] = ()
     """What ``additions`` reads."""
     uefi: bool = False
-    emulator: str = "x86_64"
-    console: str = "ttyS0"
 
     @property
     def names(self) -> set[str]:
@@ -179,66 +172,43 @@ class Image:
             )
 
     def _build(self, directory: Path) -> None:
-        qemu = find_qemu(self.emulator)
+        qemu = find_qemu()
         archive = cache.artefact(f"tree-{self.name}", self._tree_key, self._build_tree) / "tree.tar"
         log = directory / "build.log"
         with step(f"making the disk of '{self.name}'"):
-            run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
-                 "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
+            make_key(directory, log)
             tree = directory / "tree"
             tree.mkdir()
             # Device nodes cannot be made in a user namespace, and devtmpfs has them all.
             unpack: list[str | Path] = ["tar", "-C", tree, "--numeric-owner", "--exclude=./dev/*", "-xf"]
             run(as_root([*unpack, archive]), timeout=600, log=log)
-            _copy_newest(tree / "boot", "vmlinuz-*", directory / _KERNEL_FILE)
-            _copy_newest(tree / "boot", "initrd.img-*", directory / _INITRAMFS_FILE)
+            _copy_newest(tree / "boot", "vmlinuz-*", directory / KERNEL_FILE)
+            _copy_newest(tree / "boot", "initrd.img-*", directory / INITRAMFS_FILE)
             additions = directory / "additions.tar"
             self._write_additions(additions, directory, tree)
             run(as_root([*unpack, additions]), timeout=60, log=log)
-            disk.write(self.layout, tree, directory / DISK_FILE, log)
+            disk.write(self.layout, tree, directory / disk.DISK_FILE, log)
             run(as_root(["rm", "-rf", "--one-file-system", tree]), timeout=300, log=log)
             additions.unlink()
         if self.uefi:
             qemu.copy_variables(directory / VARIABLES_FILE)
         with step(f"first boot of '{self.name}': installing the boot loader"):
-            self._first_boot(qemu, directory)
+            hardware = [*self.hardware, "-m", "1024"]
+            if self.uefi:
+                hardware += qemu.uefi(directory / VARIABLES_FILE)
+            root = f"/dev/vda{self.layout.root_number}"
+            first_boot(directory, qemu, hardware, root=root, console="ttyS0")
 
     def _write_additions(self, target: Path, directory: Path, tree: Path) -> None:
         """The files this project adds to the packages, all owned by root, as a tar file."""
-        files = {
-            "etc/fstab": (self.layout.fstab.encode(), 0o644),
-            "etc/ssh/authorized_keys/ops": ((directory / f"{KEY_FILE}.pub").read_bytes(), 0o644),
-        }
-        for rootfs in (COMMON_ROOTFS, *self.rootfs):
-            for path in sorted(rootfs.rglob("*")):
-                if path.is_file():
-                    mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-                    files[str(path.relative_to(rootfs))] = (path.read_bytes(), mode)
+        entries = [
+            cpio.file("etc/fstab", self.layout.fstab.encode()),
+            cpio.file("etc/ssh/authorized_keys/ops", public_key(directory)),
+            *(entry for rootfs in (COMMON_ROOTFS, *self.rootfs) for entry in cpio.files_of(rootfs)),
+        ]
         if self.additions is not None:
-            files.update({name: (content, 0o644) for name, content in self.additions(directory, tree).items()})
-        with tarfile.open(target, "w") as archive:
-            for name, (content, mode) in files.items():
-                _add(archive, name, content, mode)
-
-    def _first_boot(self, qemu: Qemu, directory: Path) -> None:
-        """Let the machine install its own boot loader; raises LabError with the console's end."""
-        serial = directory / "first-boot-serial.log"
-        root = f"root=/dev/vda{self.layout.root_number}"
-        command: list[str | Path] = [
-            # It is our child itself, so that the time limit ends it, and it ends when we are killed.
-            require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL",
-            *qemu.system, *self.hardware, "-m", "1024", "-no-reboot", "-serial", f"file:{serial}",
-            "-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={directory / DISK_FILE}",
-            *(qemu.uefi(directory / VARIABLES_FILE) if self.uefi else ()),
-            "-kernel", directory / _KERNEL_FILE, "-initrd", directory / _INITRAMFS_FILE,
-            "-append", f"{root} console={self.console} quiet panic=-1 init={_FIRST_BOOT_INIT}",
-        ]  # fmt: skip
-        try:
-            run(command, timeout=_FIRST_BOOT_TIMEOUT, log=directory / "build.log", env=qemu.environment)
-        except LabError as error:
-            raise LabError(f"{error}\nthe end of {serial}:\n{tail(serial)}") from error
-        if "LAB-FIRST-BOOT-DONE" not in serial.read_text(errors="replace"):
-            raise LabError(f"the boot loader could not be installed; the end of {serial}:\n{tail(serial)}")
+            entries += [cpio.file(name, content) for name, content in self.additions(directory, tree).items()]
+        cpio.write_tar(target, {entry.name: entry for entry in entries}.values())
 
 
 def require_build_tools() -> None:
@@ -256,9 +226,3 @@ def _copy_newest(directory: Path, pattern: str, target: Path) -> None:
     if not found:
         raise LabError(f"the tree has no {pattern} in /boot; was the kernel's installation cut short?")
     target.write_bytes(found[-1].read_bytes())
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = len(content), mode, int(time.time())
-    archive.addfile(member, io.BytesIO(content))

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import cache
-from .image import DISK_FILE as IMAGE_FILE
-from .image import KEY_FILE, Image, require_build_tools
+from .disk import DISK_FILE as IMAGE_FILE
+from .image import Image, require_build_tools
 from .machine import BOOT_TIMEOUT, DISK_FILE, STATE_FILE, Hardware, Machine, launch
 from .qemu import VARIABLES_FILE, Qemu, find_qemu
 from .run import LabError, run, say, step
+from .ssh_key import KEY_FILE, public_key
 
 _BUILD_LIMIT = 3600
 
@@ -67,7 +68,7 @@ class LargeMachine:
 
     def hardware(self, devices: Sequence[str]) -> Hardware:
         """The machine with other devices."""
-        return Hardware(find_qemu(self.image.emulator), replace(self, devices=tuple(devices))._options)
+        return Hardware(find_qemu(), replace(self, devices=tuple(devices))._options)
 
     def state(self, name: str | None) -> State:
         """The state of that name, the first one for None; raises LabError when there is none."""
@@ -112,7 +113,7 @@ class LargeMachine:
 
     def _launch(self, origin: Path, disk: str, *, name: str, limit: float, state: Path | None = None) -> Machine:
         return launch(
-            Hardware(find_qemu(self.image.emulator), self._options),
+            Hardware(find_qemu(), self._options),
             self.image.build() / KEY_FILE,
             name=name,
             limit=limit,
@@ -133,10 +134,9 @@ class LargeMachine:
     def _key(self, state: State, qemu_identity: str, base: Path) -> str:
         # The key pair tells one build of an image from the next, which has the same name but
         # other blocks in other places.
-        image_identity = (base / f"{KEY_FILE}.pub").read_bytes()
         steps = self.states[: self.states.index(state) + 1]
         scripts = [script for each in steps for script in (each.change, each.prepare)]
-        return cache.digest("1", qemu_identity, image_identity, self._options, scripts)
+        return cache.digest("1", qemu_identity, public_key(base), self._options, scripts)
 
     def _snapshot(self, state: State) -> Path:
         """The directory with the snapshot's files, built when the cache has none.
@@ -145,7 +145,7 @@ class LargeMachine:
         """
         if self.image.find() is None:
             require_build_tools()
-        identity = find_qemu(self.image.emulator).identity
+        identity = find_qemu().identity
 
         def build(directory: Path) -> None:
             self._build(state, directory)
@@ -175,7 +175,7 @@ class LargeMachine:
             self._save(machine, directory)
 
     def _save(self, machine: Machine, directory: Path) -> None:
-        qemu = find_qemu(self.image.emulator)
+        qemu = find_qemu()
         with step("saving it"):
             machine.save(directory)
             # So that each snapshot needs the image and nothing else.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -164,6 +165,11 @@ class Machine:
             raise LabError(f"{called} failed with exit status {result.returncode}:\n{said}")
         return result
 
+    def wait_for(self, condition: str, timeout: float = 60) -> None:
+        """Wait until a condition of a shell holds on it; raises LabError when it does not in time."""
+        words = shlex.join(["sh", "-c", f"until {condition}; do sleep 0.2; done"])
+        self.ssh(f"timeout {timeout:.0f} {words}", timeout=timeout + 60)
+
     def boot_id(self) -> str | None:
         """Which boot this is; None when ssh does not answer."""
         try:
@@ -295,6 +301,10 @@ class Machine:
                 lines = "\n".join(serial.splitlines()[-25:])
                 raise LabError(f"guest '{domain}' listed no devices in {timeout:.0f} s; its console ends:\n{lines}")
             time.sleep(1)
+
+    def wait_guest_off(self, domain: str) -> None:
+        """Wait until a nested guest has ended."""
+        self.wait_for(f"! sudo virsh domstate {domain} | grep -q running")
 
     def save(self, directory: Path) -> None:
         """Freeze the machine as files in ``directory``, and end it."""

@@ -39,13 +39,13 @@ def step(text: str) -> Iterator[None]:
     say(f"{text}: {time.monotonic() - before:.1f} s")
 
 
-def tail(path: Path, lines: int = _LOG_TAIL_LINES) -> str:
+def tail(path: Path) -> str:
     """The last lines of a log, for an error message; empty when there is no such file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+    return "\n".join(text.rstrip().splitlines()[-_LOG_TAIL_LINES:])
 
 
 def find_tool(name: str) -> str | None:

@@ -37,17 +37,13 @@ def drivers(machine: lab.Machine, addresses: list[str]) -> list[str]:
     return [found[address] for address in addresses]
 
 
-def wait_for(machine: lab.Machine, condition: str) -> None:
-    machine.ssh(f"timeout 60 sh -c 'until {condition}; do sleep 0.2; done'")
-
-
 def test_a_card_of_four_functions_goes_as_a_whole_and_comes_back_as_it_was(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     with iommu_host.qmp() as qmp:
         for function in (1, 2, 3, 0):  # the kernel looks at the slot when function 0 comes
             card = {"driver": "e1000e", "id": f"card{function}", "bus": "port4", "addr": f"0x0.0x{function}"}
             qmp.execute_exactly("device_add", {**card, "multifunction": True, "mac": f"52:54:00:6b:76:4{function}"})
-    wait_for(iommu_host, f"test -e /sys/bus/pci/devices/{CARD[3]}/driver")
+    iommu_host.wait_for(f"test -e /sys/bus/pci/devices/{CARD[3]}/driver")
     iommu_host.ssh(f"echo {CARD[2]} | sudo tee /sys/bus/pci/drivers/e1000e/unbind >/dev/null; sudo udevadm settle")
     assert drivers(iommu_host, CARD) == ["e1000e", "e1000e", "", "e1000e"]
     interfaces = iommu_host.ssh("ls /sys/class/net").stdout
@@ -66,7 +62,7 @@ def test_a_card_of_four_functions_goes_as_a_whole_and_comes_back_as_it_was(iommu
     assert drivers(iommu_host, CARD) == ["e1000e", "e1000e", "", "e1000e"]
     iommu_host.ssh("sudo udevadm settle")
     assert iommu_host.ssh("ls /sys/class/net").stdout == interfaces
-    assert iommu_host.ssh("sudo ls /var/lib/kvm-passthrough", check=False).returncode != 0
+    iommu_host.ssh("sudo test ! -e /var/lib/kvm-passthrough")
 
 
 def test_a_device_that_the_kernel_does_not_let_go(iommu_host: lab.Machine) -> None:
@@ -76,7 +72,7 @@ def test_a_device_that_the_kernel_does_not_let_go(iommu_host: lab.Machine) -> No
     quadruple(ansible, "vfio_devices", request)
     iommu_host.ssh("sudo modprobe vfio_iommu_type1 && cat >/tmp/holder.py", stdin=HOLDER)
     iommu_host.ssh("sudo systemd-run --quiet --unit=holder python3 /tmp/holder.py")
-    wait_for(iommu_host, "test -e /run/device-is-held")
+    iommu_host.wait_for("test -e /run/device-is-held")
 
     release = {**request, "state": "released"}
     refused = ansible.module("vfio_devices", release)
@@ -107,10 +103,10 @@ def test_a_device_that_the_kernel_does_not_let_go(iommu_host: lab.Machine) -> No
 
     # When the other program ends, the kernel completes what hung, and the next run does the rest.
     iommu_host.ssh("sudo systemctl stop holder")
-    wait_for(iommu_host, "! grep -qs ^State:.D /proc/[0-9]*/status")
+    iommu_host.wait_for("! grep -qs ^State:.D /proc/[0-9]*/status")
     quadruple(ansible, "vfio_devices", release)
     assert drivers(iommu_host, [VF0, VF1]) == ["igbvf", "igbvf"]
-    assert iommu_host.ssh("sudo ls /var/lib/kvm-passthrough", check=False).returncode != 0
+    iommu_host.ssh("sudo test ! -e /var/lib/kvm-passthrough")
 
 
 def test_another_device_in_the_place_of_one_that_is_bound_at_every_boot(iommu_host: lab.Machine) -> None:

@@ -92,7 +92,7 @@ def test_what_the_kernel_shows_of_devices_is_told(iommu_host: lab.Machine) -> No
     with iommu_host.qmp() as qmp:
         card = {"driver": "e1000e", "id": "card", "bus": "port4", "mac": "52:54:00:6b:76:40"}
         qmp.execute_exactly("device_add", card)
-    iommu_host.ssh(f"timeout 60 sh -c 'until test -e /sys/bus/pci/devices/{CARD}/driver; do sleep 0.5; done'")
+    iommu_host.wait_for(f"test -e /sys/bus/pci/devices/{CARD}/driver")
 
     told = ansible.module("pci_device_info", {"tree": True, "obstacles": False}).result
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from tests import lab
 from tests.lab import cache, cpio, debian, guest, platform_table
 from tests.lab.disk import Layout
+from tests.lab.first_boot import first_boot
 from tests.lab.image import INITRAMFS_TOOLS
+from tests.lab.machine import _Record
 from tests.lab.qemu import Firmware, Qemu
 from tests.lab.run import LabError, require_tool, run
 from tests.lab.small.system import shipped_modules
@@ -130,6 +133,20 @@ def test_failing_command_shows_the_end_of_its_log(tmp_path: Path) -> None:
         run(["/nonexistent"], timeout=1)
 
 
+def test_waiting_for_a_condition_ends_when_it_holds_or_when_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell of this machine stands for that of an emulated one."""
+    machine = lab.Machine(tmp_path, _Record("here", 0, 0, "", "", ""))
+    monkeypatch.setattr(machine, "ssh_argv", lambda: ["sh", "-c"])
+    log = tmp_path / "it's here"
+    machine.wait_for(f"""echo "tried '$(date)'" >>"{log}"; test $(wc -l <"{log}") -ge 3""")
+    assert len(log.read_text().splitlines()) == 3
+    machine.wait_for("! false | grep -q x")
+    with pytest.raises(LabError, match=r"(?s)on machine 'here', timeout 1 sh -c .* failed with exit status 124"):
+        machine.wait_for("false", timeout=1)
+
+
 def test_archive_of_an_initramfs_is_what_the_kernel_documents() -> None:
     stream = io.BytesIO()
     cpio.write(stream, [cpio.directory("d"), cpio.file("d/f", b"abcde", 0o755), cpio.link("l", "d/f")])
@@ -150,6 +167,58 @@ def test_archive_of_an_initramfs_is_what_the_kernel_documents() -> None:
         ("d/f", 0o100755, b"abcde"),
         ("l", 0o120777, b"d/f"),
         ("TRAILER!!!", 0, b""),
+    ]
+
+
+def test_files_of_a_folder_belong_to_root_also_as_a_tar_file(tmp_path: Path) -> None:
+    folder, archive = tmp_path / "rootfs", tmp_path / "tar"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc/settings").write_text("a=b\n")
+    (folder / "init").write_text("#!/bin/sh\n")
+    (folder / "init").chmod(0o700)
+    cpio.write_tar(archive, [cpio.directory("dev"), *cpio.files_of(folder), cpio.link("sbin", "usr/sbin")])
+    with tarfile.open(archive) as stream:
+        seen = [(member.name, member.mode, member.uid, member.gid, member.linkname) for member in stream]
+        content = stream.extractfile("etc/settings")
+        assert content is not None
+        assert content.read() == b"a=b\n"
+    assert seen == [
+        ("dev", 0o755, 0, 0, ""),
+        ("etc/settings", 0o644, 0, 0, ""),
+        ("init", 0o755, 0, 0, ""),
+        ("sbin", 0o777, 0, 0, "usr/sbin"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("console", "status", "problem"),
+    [
+        ("LAB-FIRST-BOOT-DONE", 0, None),
+        ("grub-install: no\nLAB-FIRST-BOOT-FAILED", 0, "(?s)the boot loader could not be installed;.*grub-install: no"),
+        ("panic", 3, "(?s)exit status 3; the end of .*panic"),
+    ],
+)
+def test_first_boot_is_believed_when_the_machine_says_that_it_is_done(
+    tmp_path: Path, console: str, status: int, problem: str | None
+) -> None:
+    # It notes how it was called, and writes to the console, the argument after -serial.
+    script = """printf '%s\\n' "$@" >called; while [ "$1" != -serial ]; do shift; done
+              echo "$0" >"${2#file:}"; exit """
+    emulator = Qemu(("env", "-C", str(tmp_path), "sh", "-c", f"{script}{status}", console), (), "1")
+
+    def boot() -> None:
+        first_boot(tmp_path, emulator, ["-m", "1024"], root="/dev/vda2", console="ttyS0")
+
+    if problem is None:
+        boot()
+    else:
+        with pytest.raises(LabError, match=problem):
+            boot()
+    assert (tmp_path / "called").read_text().splitlines() == [
+        *("-m", "1024", "-no-reboot", "-serial", f"file:{tmp_path}/first-boot-serial.log"),
+        *("-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={tmp_path}/disk.raw"),
+        *("-kernel", f"{tmp_path}/vmlinuz", "-initrd", f"{tmp_path}/initrd.img", "-append"),
+        "root=/dev/vda2 console=ttyS0 quiet panic=-1 init=/usr/lib/kvm-passthrough-lab/first-boot",
     ]
 
 

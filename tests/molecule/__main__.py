@@ -31,10 +31,8 @@ TIME_LIMIT = 900.0
 class Runner:
     """Runs scenarios, each in an environment of its own, and ends them all when it is told to."""
 
-    def __init__(self, environment: Mapping[str, str], command: str) -> None:
-        """:param command: Molecule's, such as ``test`` or ``converge``"""
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._command = command
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._ended = False
@@ -55,7 +53,7 @@ class Runner:
                     if self._ended:
                         return False, 0.0
                     process = subprocess.Popen(
-                        ["molecule", self._command, "--scenario-name", scenario],
+                        ["molecule", "test", "--scenario-name", scenario],
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -89,11 +87,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Do what the command line says; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.molecule", description="Run the scenarios of Molecule.")
     parser.add_argument("scenario", nargs="*", help="default: all that are in containers")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     # Without this, being ended would leave containers running.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -123,7 +121,7 @@ def run_all(wanted: Sequence[str]) -> int:
         engine = podman.find_environment(chosen) if chosen else podman.prepare_image()
         if not chosen:
             settings |= {"MOLECULE_IMAGE": podman.image_name(), "MOLECULE_NETWORK": "none"}
-    runner = Runner({**settings, **engine}, "test")
+    runner = Runner({**settings, **engine})
     failed = []
     with tempfile.TemporaryDirectory(prefix="kvm-passthrough-molecule-logs-") as logs:
         pool = concurrent.futures.ThreadPoolExecutor(AT_A_TIME)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.lab import LabError, cache, debian
@@ -46,18 +46,12 @@ def prepare_image() -> dict[str, str]:
     :raises LabError: when podman starts no container either way, with what it says
     """
     archive = cache.artefact(_KIND, image_key(), _build) / _TAR
-    said = []
-    for environment in _candidates():
-        try:
-            _import(archive, environment)
-            start_one(image_name(), environment)
-        except LabError as error:
-            said.append(str(error))
-        else:
-            if environment:
-                say(f"podman starts no container with the settings of this user; it is run with {CONFIGURATION}")
-            return environment
-    raise LabError("podman starts no container here:\n" + "\n".join(said))
+
+    def attempt(environment: dict[str, str]) -> None:
+        _import(archive, environment)
+        start_one(image_name(), environment)
+
+    return _first_that_works(attempt, "here")
 
 
 def find_environment(image: str) -> dict[str, str]:
@@ -65,15 +59,7 @@ def find_environment(image: str) -> dict[str, str]:
 
     :raises LabError: when podman starts no container of it
     """
-    said = []
-    for environment in _candidates():
-        try:
-            start_one(image, environment)
-        except LabError as error:
-            said.append(str(error))
-        else:
-            return environment
-    raise LabError(f"podman starts no container of the image {image}:\n" + "\n".join(said))
+    return _first_that_works(lambda environment: start_one(image, environment), f"of the image {image}")
 
 
 def start_one(image: str, environment: Mapping[str, str]) -> None:
@@ -97,6 +83,24 @@ def remove_containers(run_prefix: str, environment: Mapping[str, str]) -> None:
     listing = podman("ps", "--all", "--quiet", f"--filter=label={LABEL}={run_prefix}", environment=environment)
     if listing.split():
         podman("rm", "--force", "--ignore", "--time=0", *listing.split(), environment=environment)
+
+
+def _first_that_works(attempt: Callable[[dict[str, str]], None], what: str) -> dict[str, str]:
+    """What has to be added to the environment for an attempt to succeed.
+
+    :raises LabError: when it fails with all there is, with what podman says each time
+    """
+    said = []
+    for environment in _candidates():
+        try:
+            attempt(environment)
+        except LabError as error:
+            said.append(str(error))
+        else:
+            if environment:
+                say(f"podman starts no container with the settings of this user; it is run with {CONFIGURATION}")
+            return environment
+    raise LabError(f"podman starts no container {what}:\n" + "\n".join(said))
 
 
 def _candidates() -> Iterator[dict[str, str]]:

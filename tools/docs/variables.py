@@ -48,11 +48,10 @@ def readmes(root: Path) -> dict[str, str]:
 def table(options: Mapping[str, Any]) -> str:
     """The options of an argument specification as a table in Markdown, each followed by its suboptions."""
     rows = [
-        " | ".join((f"`{name}`", _type(option), _default(option), _prose(option["description"])))
-        for name, option in _flat(options)
+        (f"`{name}`", _type(option), _default(option), _prose(option["description"])) for name, option in _flat(options)
     ]
-    heads = [" | ".join(_COLUMNS), "|".join(["---"] * len(_COLUMNS))]
-    return "".join(f"| {row} |\n" if "---|" not in row else f"|{row}|\n" for row in (*heads, *rows))
+    heads = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}\n"
+    return heads + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _flat(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
+from ..dev import ROOT, checkout_files
 from . import pages
 from .built import Site
-from .files import ROOT, repository_files
 
 HERE = ROOT / "tools/site"
 BUILD = ROOT / "docs/build"
@@ -29,7 +29,7 @@ def main() -> int:
     # antsibull-docs writes into no folder that others may write to.
     (source / pages.REFERENCE).mkdir(mode=0o755, parents=True)
     try:
-        pages.write_pages(ROOT, repository_files(), source, galaxy["repository"])
+        pages.write_pages(ROOT, sorted(map(str, checkout_files())), source, galaxy["repository"])
         make_reference(source / pages.REFERENCE)
         pages.complete_index(source)
         build_html(source, html, galaxy["version"])

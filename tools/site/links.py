@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ..dev import ROOT, checkout_files
 from . import markdown
-from .files import ROOT, repository_files
 
 
 def external_problem(target: str) -> str | None:
@@ -61,9 +61,8 @@ def _problem(root: Path, path: Path, target: str, anchors: dict[Path, set[str]])
 
 def main() -> int:
     """Print what is wrong, and how much was looked at."""
-    texts = {
-        ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in repository_files() if name.endswith(".md")
-    }
+    paths = [ROOT / name for name in sorted(checkout_files()) if name.suffix == ".md"]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
     found = list(problems(ROOT, texts))
     every = [link for text in texts.values() for link in markdown.links(text)]
     for problem in found:

@@ -68,7 +68,7 @@ def anchors(text: str) -> set[str]:
     already), which MyST follows.
     """
     found = {place[1] for place in _PLACE.finditer(without_code(text))}
-    for _level, heading in _headings(text):
+    for heading in _headings(text):
         words = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", heading).replace("`", "")
         slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number, free = 0, slug
@@ -84,7 +84,7 @@ def with_places(text: str) -> str:
     return _PLACE.sub(r"[]{#\1}", text)
 
 
-def _headings(text: str) -> Iterator[tuple[int, str]]:
+def _headings(text: str) -> Iterator[str]:
     for found in _HEADING.finditer(without_code(text)):
         # Where it stands is known from the text without code, and what it says, from the one with it.
-        yield len(found[1]), text[found.end(1) : found.end()].strip()
+        yield text[found.end(1) : found.end()].strip()

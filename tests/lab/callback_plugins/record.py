@@ -15,7 +15,7 @@ DOCUMENTATION = """
 name: record
 type: aggregate
 short_description: Record task results as JSON lines
-description: Used by the lab tests of this collection only.
+description: Used by the tests of this collection only.
 """
 
 

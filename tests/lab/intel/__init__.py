@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .. import guest, q35
 from ..disk import Layout
+from ..first_boot import KERNEL_FILE
 from ..image import Image
 from ..large import LargeMachine, State
 from ..second_kernel import SecondKernel
@@ -103,7 +104,7 @@ def _additions(directory: Path, tree: Path) -> Mapping[str, bytes]:
     images = "var/lib/libvirt/images"
     busybox = (tree / "usr" / "bin" / "busybox").read_bytes()
     return {
-        f"{images}/guest-vmlinuz": (directory / "vmlinuz").read_bytes(),
+        f"{images}/guest-vmlinuz": (directory / KERNEL_FILE).read_bytes(),
         f"{images}/guest-initrd.img": guest.initramfs(busybox, (_GUEST_FILES / "init").read_bytes()),
         **{f"{images}/{domain}.xml": (_GUEST_FILES / f"{domain}.xml").read_bytes() for domain in _DOMAINS},
     }

@@ -124,7 +124,7 @@ def test_the_guest_has_the_function_under_its_uid(small_machine: lab.Machine, li
     # "The uid becomes the PCI domain, all remaining values of the address are set to zero."
     assert seen is not None, small_machine.ssh(f"cat /tmp/qemu.log; sudo tail -30 {SERIAL}", check=False).stdout
     assert [(one.address, one.ids) for one in seen] == [("0001:00:00.0", info.result["devices"][0]["ids"])]
-    small_machine.ssh("timeout 60 sh -c 'while pgrep qemu-system >/dev/null; do sleep 1; done'")
+    small_machine.wait_for("! pgrep qemu-system >/dev/null")
     quadruple(ansible, "vfio_devices", {**request, "state": "released"})
 
 

@@ -50,7 +50,7 @@ def test_a_guest_has_two_of_four_functions(iommu_host: lab.Machine) -> None:
     }
 
     # "It will be re-attached back to the host with guest shutdown."
-    iommu_host.ssh("timeout 60 sh -c 'while sudo virsh domstate guest1 | grep -q running; do sleep 1; done'")
+    iommu_host.wait_guest_off("guest1")
     assert {address: iommu_host.drivers()[address] for address in CARD} == {
         address: before[address] for address in CARD
     }

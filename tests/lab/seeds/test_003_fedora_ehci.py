@@ -52,7 +52,7 @@ def test_a_usb_controller_of_which_decimal_numbers_are_known(iommu_host: lab.Mac
     iommu_host.ssh("sudo virsh start guest1")
     listed = {function.address: function.ids for function in iommu_host.guest_pci_list("guest1")}
     assert listed.get("0000:00:1a.0") == IDS, listed
-    iommu_host.ssh("timeout 60 sh -c 'while sudo virsh domstate guest1 | grep -q running; do sleep 1; done'")
+    iommu_host.wait_guest_off("guest1")
 
     quadruple(ansible, "domain_hostdevs", {"domain": "guest1", "state": "exact", "hostdevs": []})
     quadruple(ansible, "vfio_devices", {**taken, "state": "released"})

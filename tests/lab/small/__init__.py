@@ -14,10 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk import DISK_FILE
 from ..machine import BOOT_TIMEOUT, MANAGEMENT_MAC, Hardware, Machine, launch
 from ..qemu import Qemu, find_qemu
-from .disk import DISK_FILE, FIRMWARE_FILE, BootDisk, disk_system
-from .system import EMPTY_DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, KEY_FILE, MODULES, System
+from ..ssh_key import KEY_FILE
+from .disk import FIRMWARE_FILE, BootDisk, disk_system
+from .system import EMPTY_DISK_FILE, INITRAMFS_FILE, KERNEL_FILE, MODULES, System
 
 _EMULATORS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0", "s390x": "ttysclp0"}

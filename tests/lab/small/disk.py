@@ -13,26 +13,21 @@ from __future__ import annotations
 import io
 import lzma
 import re
-import stat
-import tarfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cache, cpio, disk
+from ..first_boot import INITRAMFS_FILE, KERNEL_FILE, first_boot
 from ..qemu import Qemu
-from ..run import LabError, as_root, require_tool, run, step, tail
-from .system import Kernel, System, files_of
+from ..run import as_root, run, step
+from .system import Kernel, System
 
-DISK_FILE = "disk.raw"
 FIRMWARE_FILE = "firmware.bin"
 _FILES = Path(__file__).parent / "disks"
 _COMMON = _FILES / "common"
-_LIBRARY = "usr/lib/kvm-passthrough-lab"
 _SECOND = "usr/share/kvm-passthrough-lab/second-kernel"
 _ROOT = "/dev/vda1"
-_FIRST_BOOT_TIMEOUT = 600
 # The file system's checksums need a module that the kernel would look for with a program of its own.
 _LAYOUT = disk.Layout(768, root_features="^metadata_csum")
 _MODULES = r"drivers/virtio/ | drivers/(?:net/virtio_net|block/virtio_blk)\.ko | fs/ext4/ | crypto/crc32c_generic\.ko"
@@ -97,21 +92,21 @@ class BootDisk:
         with step(f"making the disk of '{self.name}'"):
             log = directory / "build.log"
             archive, tree = directory / "tree.tar", directory / "tree"
-            _write_tar(archive, files.values())
+            cpio.write_tar(archive, files.values())
             tree.mkdir()
             run(as_root(["tar", "-C", tree, "--numeric-owner", "-xf", archive]), timeout=300, log=log)
-            disk.write(_LAYOUT, tree, directory / DISK_FILE, log)
+            disk.write(_LAYOUT, tree, directory / disk.DISK_FILE, log)
             run(as_root(["rm", "-rf", "--one-file-system", tree]), timeout=300, log=log)
             archive.unlink()
         with step(f"first boot of '{self.name}': installing the boot loader"):
-            (directory / "vmlinuz").write_bytes(first.image)
-            (directory / "initrd.img").write_bytes(initramfs)
-            _first_boot(directory, qemu, hardware, console)
+            (directory / KERNEL_FILE).write_bytes(first.image)
+            (directory / INITRAMFS_FILE).write_bytes(initramfs)
+            first_boot(directory, qemu, hardware, root=_ROOT, console=console)
 
     def _additions(self, first: Kernel, initramfs: bytes, second: Kernel, busybox: bytes) -> Iterator[cpio.Entry]:
         yield cpio.file("etc/fstab", f"{_ROOT} / ext4 defaults 0 1\n".encode())
-        yield from files_of(_COMMON / "rootfs")
-        yield from files_of(_FILES / self.name / "rootfs")
+        yield from cpio.files_of(_COMMON / "rootfs")
+        yield from cpio.files_of(_FILES / self.name / "rootfs")
         for name, content in (("vmlinuz", first.image), ("initrd.img", initramfs)):
             yield cpio.file(f"boot/{name}-{first.release}", content)
             yield cpio.link(f"boot/{name}", f"{name}-{first.release}")
@@ -145,36 +140,3 @@ def _initramfs(kernel: Kernel, busybox: bytes) -> bytes:
     stream = io.BytesIO()
     cpio.write(stream, entries)
     return stream.getvalue()
-
-
-def _write_tar(target: Path, entries: Iterable[cpio.Entry]) -> None:
-    kinds = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFREG: tarfile.REGTYPE}
-    with tarfile.open(target, "w") as archive:
-        for entry in entries:
-            member = tarfile.TarInfo(entry.name)
-            member.type, member.mode = kinds[stat.S_IFMT(entry.mode)], stat.S_IMODE(entry.mode)
-            member.uid, member.gid, member.mtime = entry.owner, entry.group, int(time.time())
-            if member.issym():
-                member.linkname = entry.content.decode()
-            else:
-                member.size = len(entry.content)
-            archive.addfile(member, io.BytesIO(entry.content))
-
-
-def _first_boot(directory: Path, qemu: Qemu, hardware: tuple[str, ...], console: str) -> None:
-    """Let the machine put its own boot loader on the disk; raises LabError with the console's end."""
-    serial = directory / "first-boot-serial.log"
-    command: list[str | Path] = [
-        # It is our child itself, so that the time limit ends it, and it ends when we are killed.
-        require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL",
-        *qemu.system, *hardware, "-no-reboot", "-serial", f"file:{serial}",
-        "-drive", f"if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={directory / DISK_FILE}",
-        "-kernel", directory / "vmlinuz", "-initrd", directory / "initrd.img",
-        "-append", f"root={_ROOT} console={console} quiet panic=-1 init=/{_LIBRARY}/first-boot",
-    ]  # fmt: skip
-    try:
-        run(command, timeout=_FIRST_BOOT_TIMEOUT, log=directory / "build.log", env=qemu.environment)
-    except LabError as error:
-        raise LabError(f"{error}\nthe end of {serial}:\n{tail(serial)}") from error
-    if "LAB-FIRST-BOOT-DONE" not in serial.read_text(errors="replace"):
-        raise LabError(f"the boot loader could not be installed; the end of {serial}:\n{tail(serial)}")

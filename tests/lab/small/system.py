@@ -20,8 +20,9 @@ from pathlib import Path
 
 from .. import cache, cpio, debian
 from ..run import LabError, require_tool, run, step
+from ..ssh_key import make_key
 
-KERNEL_FILE, INITRAMFS_FILE, KEY_FILE, EMPTY_DISK_FILE = "vmlinuz", "initrd", "id_ed25519", "empty.raw"
+KERNEL_FILE, INITRAMFS_FILE, EMPTY_DISK_FILE = "vmlinuz", "initrd", "empty.raw"
 _USER_ID = 1000  # of ops, in rootfs/etc/passwd
 
 _ROOTFS = Path(__file__).parent / "rootfs"
@@ -135,9 +136,7 @@ class System:
         """
         log = directory / "build.log"
         packages = (f"linux-image-{self.architecture}", *_PACKAGES, *self.packages)
-        run([require_tool("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-C", "lab",
-             "-f", directory / KEY_FILE], timeout=60, log=log)  # fmt: skip
-        key = (directory / f"{KEY_FILE}.pub").read_bytes()
+        key = make_key(directory, log)
         with self._fetched(packages, directory) as (archive, members):
             kernel = _unpack_kernel(archive, members, directory / "modules", self.modules, log)
             return kernel, list(_entries(archive, members, kernel, self._trees, key, re.compile(self.kept)))
@@ -251,20 +250,12 @@ def _entries(
     for name, content in kernel.modules.items():
         add(cpio.file(f"{library}/modules/{kernel.release}/{name}", content))
     for tree in trees:
-        for entry in files_of(tree):
+        for entry in cpio.files_of(tree):
             add(entry)
     for name in ("home/ops", "home/ops/.ssh"):
         add(cpio.Entry(name, stat.S_IFDIR | 0o700, owner=_USER_ID, group=_USER_ID))
     add(cpio.Entry("home/ops/.ssh/authorized_keys", stat.S_IFREG | 0o600, public_key, _USER_ID, _USER_ID))
     return added.values()
-
-
-def files_of(rootfs: Path) -> Iterator[cpio.Entry]:
-    """The files below a directory of this project, as root's."""
-    for path in sorted(rootfs.rglob("*")):
-        if path.is_file():
-            permissions = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            yield cpio.file(str(path.relative_to(rootfs)), path.read_bytes(), permissions)
 
 
 def _entry(packages: tarfile.TarFile, name: str, member: tarfile.TarInfo) -> cpio.Entry | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
+from tests.lab.run import LabError
 from tests.molecule import __main__ as runner
 from tests.molecule import podman, scenarios
 
@@ -55,6 +57,38 @@ def test_another_package_is_another_image(monkeypatch: pytest.MonkeyPatch) -> No
     assert podman.image_key() != before
 
 
+@pytest.fixture
+def podman_that_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a podman on PATH that starts a container where this condition of a shell holds."""
+
+    def install(condition: str) -> None:
+        program = tmp_path / "podman"
+        program.write_text(f'#!/bin/sh\n{condition} && exit\necho "no: $CONTAINERS_CONF" >&2\nexit 125\n')
+        program.chmod(0o755)
+
+    monkeypatch.setattr("tests.lab.run._SEARCH_PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv(podman.VARIABLE, raising=False)
+    return install
+
+
+def test_podman_gets_our_settings_only_where_it_needs_them(
+    podman_that_wants: Callable[[str], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    podman_that_wants("true")
+    assert podman.find_environment("image") == {}
+    assert capsys.readouterr().err == ""
+    podman_that_wants('test -n "$CONTAINERS_CONF"')
+    assert podman.find_environment("image") == {podman.VARIABLE: str(podman.CONFIGURATION)}
+    assert str(podman.CONFIGURATION) in capsys.readouterr().err
+    podman_that_wants("false")
+    with pytest.raises(LabError, match=r"(?s)of the image image:.*no:\n.*no: .*containers\.conf$"):
+        podman.find_environment("image")
+    # Those of the user stay.
+    monkeypatch.setenv(podman.VARIABLE, "/own")
+    with pytest.raises(LabError, match=r"no: /own$"):
+        podman.find_environment("image")
+
+
 def test_the_hardware_is_that_of_a_host_with_an_active_iommu(tmp_path: Path) -> None:
     script = scenarios.DIRECTORY / "vfio_host/hardware.py"
     subprocess.run([sys.executable, script, tmp_path], check=True, env={**os.environ})
@@ -87,7 +121,7 @@ def test_a_scenario_that_takes_too_long(
 ) -> None:
     monkeypatch.setattr(runner, "TIME_LIMIT", 1.0)
     log = tmp_path / "log"
-    passed, seconds = runner.Runner(hanging, "test").run("vfio_host", log, "prefix-")
+    passed, seconds = runner.Runner(hanging).run("vfio_host", log, "prefix-")
     assert not passed
     assert seconds < 60
     assert "too long" in log.read_text()
@@ -95,7 +129,7 @@ def test_a_scenario_that_takes_too_long(
 
 
 def test_what_runs_is_ended_with_all_that_it_started(tmp_path: Path, hanging: dict[str, str]) -> None:
-    running = runner.Runner(hanging, "test")
+    running = runner.Runner(hanging)
     answers: list[tuple[bool, float]] = []
     thread = threading.Thread(target=lambda: answers.append(running.run("vfio_host", tmp_path / "log", "prefix-")))
     thread.start()

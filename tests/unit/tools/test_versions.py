@@ -36,6 +36,28 @@ def test_what_fails(row: Row, failed: bool) -> None:
     assert row.failed is failed
 
 
+def test_a_series_is_left_out_where_it_does_not_run_or_its_python_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(versions, "CORES", {"1.1": ("3.1",), "1.2": ("3.1", "3.2"), "1.3": ("3.2", "3.3")})
+    monkeypatch.setattr(versions, "interpreters", lambda: {"3.1": "/one", "3.2": "/two"})
+    monkeypatch.setattr(versions, "try_series", lambda core, python, interpreter: Row(core, python, interpreter, "-"))
+
+    def seen(*words: str) -> list[list[str]]:
+        monkeypatch.setattr("sys.argv", ["versions", *words])
+        versions.main()
+        return [line.split(maxsplit=2) for line in capsys.readouterr().out.strip().splitlines()[1:]]
+
+    assert seen() == [["1.1", "3.1", "/one    -"], ["1.2", "3.1", "/one    -"], ["1.3", "3.2", "/two    -"]]
+    assert seen("--python", "3.2") == [
+        *(["1.2", "3.2", "/two    -"], ["1.3", "3.2", "/two    -"]),
+        ["1.1", "SKIPPED:", "it does not run on Python 3.2"],
+    ]
+    assert seen("--python", "3.3", "--core", "1.3") == [
+        ["1.3", "SKIPPED:", "no python3.3 with its venv module on PATH"]
+    ]
+
+
 def test_the_first_series_is_the_one_that_the_collection_asks_for() -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
     (oldest,) = re.findall(r">=(\d+\.\d+)\.0", runtime["requires_ansible"])
