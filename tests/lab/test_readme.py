@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.tests.unit.support.artefact import ROOT, build, install
+from ansible_collections.kvm.passthrough.tests.unit.support.artefact import build, install
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from tests import lab
 
 from .controller import Controller

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.tests.unit.support.artefact import PROGRAMS, ROOT, build, install, run
+from ansible_collections.kvm.passthrough.tests.unit.support.artefact import build, install, run
+from ansible_collections.kvm.passthrough.tests.unit.support.places import PROGRAMS, ROOT
 from ansible_collections.kvm.passthrough.tools.site import links
 
 PLAYBOOKS = ("audit", "guest", "host", "preflight", "revert", "site")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.examples import (
     module_spec,
     wrong,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS, PROGRAMS
 
 EXAMPLES = all_examples()
 
@@ -124,8 +124,8 @@ def test_plays_and_tasks_pass_the_syntax_check_of_ansible(tmp_path: Path) -> Non
         playbooks.append(str(path))
     assert len(playbooks) > len(MODULES)
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "--syntax-check", "-i", "host,", *playbooks],
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": query.COLLECTIONS, "ANSIBLE_HOME": str(tmp_path / "home")},
+        [PROGRAMS / "ansible-playbook", "--syntax-check", "-i", "host,", *playbooks],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS, "ANSIBLE_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
         check=False,

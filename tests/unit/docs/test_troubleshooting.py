@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import GUARDS
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tools.docs import troubleshooting
 from ansible_collections.kvm.passthrough.tools.docs.codes import GUARD, PROBLEM, Given, Plugins, Unreadable, all_codes
 
-ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / troubleshooting.PAGE).read_text(encoding="utf-8")
 
 

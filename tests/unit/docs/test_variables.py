@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tools.docs import variables
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 
 

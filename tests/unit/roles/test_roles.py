@@ -16,9 +16,9 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented_options
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 
 

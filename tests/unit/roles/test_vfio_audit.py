@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvm.passthrough.plugins import filter as filters
 from ansible_collections.kvm.passthrough.tests.unit.support.html import parse
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS, PROGRAMS
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 EVIL = "<b>kvm</b>"
@@ -44,12 +44,11 @@ def prepare(folder: Path) -> None:
 
 def run(folder: Path, *options: str) -> str:
     """What ``ansible-playbook`` prints."""
-    program = Path(sys.executable).parent / "ansible-playbook"
     done = subprocess.run(
-        [program, "-i", folder / "hosts.yml", folder / "play.yml", *options],
+        [PROGRAMS / "ansible-playbook", "-i", folder / "hosts.yml", folder / "play.yml", *options],
         env={
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(Path(next(iter(filters.__path__))).parents[4]),
+            "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS,
             "ANSIBLE_HOME": str(folder / "home"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
         },

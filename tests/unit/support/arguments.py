@@ -1,15 +1,17 @@
 # Copyright: (c) 2026, kvm.passthrough contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arguments for a module that runs in the test's own process."""
+"""A module that runs in the test's own process: its arguments and its result."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import pytest
 from ansible.module_utils import basic
 
 
@@ -25,3 +27,12 @@ def module_arguments(arguments: dict[str, Any]) -> Iterator[None]:
     else:
         with patch_module_args(arguments):
             yield
+
+
+def called(module: ModuleType, capsys: pytest.CaptureFixture[str], arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a module prints, but for its arguments."""
+    with module_arguments(arguments), pytest.raises(SystemExit):
+        module.main()
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return {name: value for name, value in result.items() if name != "invocation"}

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-PROGRAMS = Path(sys.executable).parent
+from .places import PROGRAMS, ROOT
 
 
 def run(*argv: str | Path, cwd: Path, **environment: str) -> str:

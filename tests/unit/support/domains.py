@@ -28,6 +28,13 @@ BOUND = "0000:02:00.0"
 BRIDGE = "0000:03:00.0"
 CARD = "0001:09:00"
 """Four functions in one slot and one group."""
+FOUR: list[dict[str, Any]] = [
+    {"device": f"{CARD}.0", "guest_address": "08:00.0"},
+    {"device": f"{CARD}.1", "assigned": False},
+    {"device": f"{CARD}.2", "assigned": False},
+    {"device": f"{CARD}.3", "guest_address": "08:00.3"},
+]
+"""What hands over the first and the last of them."""
 PAIR = ("0000:06:00.0", "0000:07:00.0")
 """Two devices in different slots and one group, behind a bridge that is in it too."""
 PF = "0000:0a:00.0"
@@ -47,11 +54,16 @@ def passthrough_host(root: Path) -> SysfsTree:
         tree.add_device(address, driver="snd", group=6)
     tree.add_device(PF, ids="8086:10c9", driver="igb", group=10, totalvfs=7)
     tree.add_vfs(PF, 2, driver="igbvf", first_group=20)
+    show_schemas(tree.root)
+    return tree
+
+
+def show_schemas(root: Path) -> None:
+    """Let the host in a directory have libvirt's real schema, where this machine has it."""
     if os.path.isdir(SCHEMAS):
-        link = tree.path(SCHEMAS)
+        link = root / SCHEMAS[1:]
         link.parent.mkdir(parents=True)
         link.symlink_to(SCHEMAS)
-    return tree
 
 
 DOMAIN = """<domain type='kvm'>

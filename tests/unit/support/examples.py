@@ -22,10 +22,11 @@ from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.kvm.passthrough.plugins import modules
 
+from .places import ROOT
+
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
 
-ROOT = Path(__file__).resolve().parents[3]
 PREFIX = "kvm.passthrough."
 ROLES = tuple(sorted(path.name for path in (ROOT / "roles").iterdir()))
 MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(modules.__path__)))

@@ -17,6 +17,8 @@ from jinja2.nativetypes import NativeEnvironment
 
 from ansible_collections.kvm.passthrough.plugins import filter as filters
 
+from .places import COLLECTIONS, PROGRAMS
+
 
 def rendered(expression: str, **variables: Any) -> Any:
     """The value of an expression, without the braces; it keeps its type."""
@@ -46,12 +48,11 @@ def rendered_by_ansible(expressions: dict[str, str], folder: Path, **variables: 
     }
     playbook = folder / "play.yml"
     playbook.write_text(json.dumps([play]), encoding="utf-8")
-    root = str(Path(next(iter(filters.__path__))).parents[4])
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local", str(playbook)],
+        [PROGRAMS / "ansible-playbook", "-i", "localhost,", "-c", "local", str(playbook)],
         env={
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": root,
+            "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS,
             "ANSIBLE_HOME": str(folder / "home"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,

@@ -97,7 +97,7 @@ class FakeKernel(Host):
             self._hung[address] = (path, value)
             raise self._hangs(path, value)
         if fault is Fault.VANISH:
-            self._remove_device(address)
+            self.remove_device(address)
         if fault is not None and fault.errno is not None:
             raise self.refused(path, value, fault.errno)
         if not self.exists(path):
@@ -221,7 +221,7 @@ class FakeKernel(Host):
             self.tree.join_group(address, group)
         self.tree.bind(address, driver)
         for name, mac in self._interfaces.pop((address, driver), {}).items():
-            self.tree._add_interface(name, mac, self.tree.device_path(address))
+            self.tree.add_interface(name, mac, self.tree.device_path(address))
 
     def _unbind(self, address: str) -> None:
         driver = self.link_name(f"{PCI_DEVICES}/{address}/driver")
@@ -237,7 +237,8 @@ class FakeKernel(Host):
             self._interfaces[(address, driver)] = kept
         self.tree.bind(address, None)
 
-    def _remove_device(self, address: str) -> None:
+    def remove_device(self, address: str) -> None:
+        """Take a device out of the machine."""
         if self.link_name(f"{PCI_DEVICES}/{address}/driver") is not None:
             self._unbind(address)
         group = self.link_name(f"{PCI_DEVICES}/{address}/iommu_group")

@@ -19,9 +19,6 @@ from .systemd_boot import SystemdBootHost
 from .transactional_update import TransactionalHost
 from .zipl import ZiplHost
 
-STUB_INFO = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -43,8 +40,8 @@ class Kind:
 def _uki(root: Path, words: str) -> SystemdBootHost:
     """Started by the firmware itself, without systemd-boot."""
     on = SystemdBootHost(root, f"root=UUID=aa ro {words}\n", layout="uki")
-    on.path(LOADER_INFO).unlink()
-    on.write(STUB_INFO, systemd_boot.efi_text("systemd-stub 257.8-1~deb13u2"))
+    on.path(systemd_boot.LOADER_INFO).unlink()
+    on.write(systemd_boot.STUB_INFO, systemd_boot.efi_text("systemd-stub 257.8-1~deb13u2"))
     return on
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import SCHEMAS
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import show_schemas
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 PF = "0000:0a:00.0"
@@ -30,8 +30,5 @@ def machine_with_vfs(root: Path) -> SysfsTree:
     tree.add_device(EMPTY_PF, **card, group=11, totalvfs=7, interfaces={"enp11s0": "52:54:00:00:00:0b"})
     tree.set_attribute(EMPTY_PF, "sriov_numvfs", "0")
     tree.add_device(PLAIN, **card, group=12, interfaces={"enp12s0": "52:54:00:00:00:0c"})
-    if Path(SCHEMAS).is_dir():
-        link = tree.path(SCHEMAS)
-        link.parent.mkdir(parents=True)
-        link.symlink_to(SCHEMAS)
+    show_schemas(root)
     return tree

@@ -78,6 +78,15 @@ def at_call(number: int, strike: Callable[[str], None]) -> Iterator[list[str]]:
         yield called
 
 
+def failing(number: int) -> Callable[[str], None]:
+    """A ``strike`` for :func:`at_call`: the call fails with this errno."""
+
+    def fail(_name: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
 class FilesProcedure:
     """Bring several files into the given states; the smallest procedure that is like a real one."""
 

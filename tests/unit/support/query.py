@@ -9,16 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ansible_collections.kvm.passthrough.plugins import modules
-from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
+from .places import COLLECTIONS
+from .sysfs import SysfsTree
 
 COLLECTION = "kvm.passthrough"
-COLLECTIONS = str(Path(next(iter(modules.__path__))).parents[4])
 
 SCRIPT = """
 import importlib, sys

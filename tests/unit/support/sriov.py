@@ -21,7 +21,6 @@ from .kernel import PCI_DEVICES, FakeKernel
 from .machine import PF, hypervisor_with
 
 SECOND_PF = "0000:07:00.0"
-PLAIN = "0000:05:00.0"
 
 SETTINGS = ".vf-settings"
 """A folder below a PF: one file for each setting of each VF."""
@@ -112,7 +111,7 @@ class SriovKernel(FakeKernel):
                 vf = self.link_name(f"{PCI_DEVICES}/{pf}/{name}") or ""
                 group = self.link_name(f"{PCI_DEVICES}/{vf}/iommu_group")
                 self.tree.path(f"{self.tree.device_path(pf)}/{name}").unlink()
-                self._remove_device(vf)
+                self.remove_device(vf)
                 self.tree._bases = {key: base for key, base in self.tree._bases.items() if str(key) != vf}
                 if group is not None:
                     for entry in sorted(self._group(int(group)).rglob("*"), reverse=True):

@@ -194,13 +194,14 @@ class SysfsTree:
             within = f"{base}/virtio{virtio}"
             self.path(within).mkdir()
         for name, mac in (interfaces or {}).items():
-            self._add_interface(name, mac, within)
+            self.add_interface(name, mac, within)
         if nvme is not None:
             self.write(f"{base}/nvme/{nvme}/model", "Test NVMe\n")
             self.add_block_device(f"{nvme}n1", f"{base}/nvme/{nvme}")
         return self
 
-    def _add_interface(self, name: str, mac: str, within: str) -> None:
+    def add_interface(self, name: str, mac: str, within: str) -> None:
+        """Add a network interface to the device in the directory ``within``."""
         self.write(f"{within}/net/{name}/address", f"{mac}\n")
         self.write(f"{within}/net/{name}/operstate", "up\n")
         self.link(f"{within}/net/{name}/device", within)

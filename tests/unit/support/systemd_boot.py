@@ -23,8 +23,12 @@ SETTINGS = "/etc/kernel/cmdline"
 ESP = "/efi"
 ENTRY_PLUGIN = "/usr/lib/kernel/install.d/90-loaderentry.install"
 LINE = "root=UUID=aa ro quiet intel_iommu=off"
+_EFI_VARIABLE = "/sys/firmware/efi/efivars/{}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+"""One of the boot loader interface (systemd.io)."""
+LOADER_INFO = _EFI_VARIABLE.format("LoaderInfo")
+STUB_INFO = _EFI_VARIABLE.format("StubInfo")
+SELECTED_ENTRY = _EFI_VARIABLE.format("LoaderEntrySelected")
 
-_GUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _VARIABLES = {"BOOT_ROOT", "KERNEL_INSTALL_PLUGINS"}
 
 
@@ -86,7 +90,7 @@ class SystemdBootHost(HostTree):
         self.write(ENTRY_PLUGIN, "grep -Gv '^#'\n" if has_comments else "tr -s\n", 0o755)
         self.write("/etc/machine-id", f"{MACHINE_ID}\n")
         self.write("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\n')
-        self.write(f"/sys/firmware/efi/efivars/LoaderInfo-{_GUID}", efi_text("systemd-boot 257.8-1~deb13u2"))
+        self.write(LOADER_INFO, efi_text("systemd-boot 257.8-1~deb13u2"))
         self.write("/proc/cmdline", f"initrd=\\{token}\\initrd {LINE}\n")
         self.write(f"{ESP}/loader/entries.srel", "type1\n")
         self.write(f"{ESP}/loader/loader.conf", f"default {token}-*\n")

@@ -8,6 +8,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
 
+
+def number(value: int, size: int) -> bytes:
+    """A number as a table has it."""
+    return value.to_bytes(size, "little")
+
+
 # IORT and MADT of QEMU's machine "virt" with iommu=smmuv3 and gic-version=3, started with UEFI.
 VIRT_IORT = bytes.fromhex(
     "494f5254ec0000000355424f4348532042585043202020200100000042585043"

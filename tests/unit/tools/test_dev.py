@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tools import dev
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("setting", ["", "relative/cache"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
+
 OWN_OPTIONS = {"-n", "auto", "--durations", "20", "--durations-min", "10", "--full"}
 """Those of the targets, beside ARGS."""
 

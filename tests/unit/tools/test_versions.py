@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tools import versions
 from ansible_collections.kvm.passthrough.tools.versions import Row, table
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_table_has_what_was_seen_and_what_was_skipped() -> None:

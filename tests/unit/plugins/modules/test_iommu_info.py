@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 from ansible_collections.kvm.passthrough.tests.unit.support.query import (
     documented,
     run_module,
@@ -83,9 +85,9 @@ def test_every_field_is_documented_and_every_documented_field_is_there_somewhere
 
 
 def test_the_documentation_names_every_code_of_a_blocker() -> None:
-    folder = Path(__file__).parents[4] / "plugins/module_utils/_iommu"
-    sources = [path.read_text().split("Blocker(\n")[1:] for path in sorted(folder.rglob("*.py"))]
-    codes = {text.split('"')[1] for texts in sources for text in texts}
+    folder = ROOT / "plugins/module_utils/_iommu"
+    sources = [path.read_text() for path in folder.rglob("*.py")]
+    codes = {code for text in sources for code in re.findall(r'\bBlocker\(\s*"(\w+)"', text)}
     described = " ".join(documented("iommu_info")["blockers"]["contains"]["code"]["description"])
     assert len(codes) > 30
     assert sorted(code for code in codes if f"V({code})" not in described) == []

@@ -15,17 +15,9 @@ from ansible.module_utils import basic
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.modules import kernel_parameters
-from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
-from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEBIAN_13, DEFAULTS, GrubHost
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import called
+from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEBIAN_13, GrubHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
-
-
-@pytest.fixture(name="warnings", autouse=True)
-def warnings_fixture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the module warns of; Ansible itself keeps them until the process ends."""
-    texts: list[str] = []
-    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, text: texts.append(text))
-    return texts
 
 
 @pytest.fixture(name="on")
@@ -37,11 +29,7 @@ def host_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GrubHost:
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with module_arguments(arguments), pytest.raises(SystemExit):
-        kernel_parameters.main()
-    result = json.loads(capsys.readouterr().out)
-    assert isinstance(result, dict)
-    return {name: value for name, value in result.items() if name != "invocation"}
+    return called(kernel_parameters, capsys, arguments)
 
 
 def test_check_run_check_run(on: GrubHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,5 +147,3 @@ def test_documentation_and_argument_spec_and_result_agree(on: GrubHost, capsys: 
     assert set(reverted) - {"changed", "diff"} == {
         name for name in returned if not returned[name].startswith("failure")
     }
-    result = call(capsys, present=["iommu=pt"])
-    assert "iommu=pt" in on.read(DEFAULTS)

@@ -4,31 +4,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux import libsemanage
 from ansible_collections.kvm.passthrough.plugins.modules import selinux_booleans
-from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import called
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, undocumented, unreturned
 from ansible_collections.kvm.passthrough.tests.unit.support.selinux import SelinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
 OF_EVERY_MODULE = ("changed", "diff", "invocation", "warnings")
-
-
-@pytest.fixture(name="warnings", autouse=True)
-def warnings_fixture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the module warns of; Ansible itself keeps them until the process ends."""
-    texts: list[str] = []
-    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, text: texts.append(text))
-    return texts
 
 
 @pytest.fixture(name="on")
@@ -43,11 +33,7 @@ def host_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SelinuxHost
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with module_arguments(arguments), pytest.raises(SystemExit):
-        selinux_booleans.main()
-    result = json.loads(capsys.readouterr().out)
-    assert isinstance(result, dict)
-    return {name: value for name, value in result.items() if name != "invocation"}
+    return called(selinux_booleans, capsys, arguments)
 
 
 def test_check_run_check_run(on: SelinuxHost, capsys: pytest.CaptureFixture[str]) -> None:

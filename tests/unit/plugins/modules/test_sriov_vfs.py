@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core import modul
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.settings import VfSettings
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.modules import sriov_vfs
-from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import called
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -33,11 +32,7 @@ def kernel_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SriovKern
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with module_arguments(arguments), pytest.raises(SystemExit):
-        sriov_vfs.main()
-    result = json.loads(capsys.readouterr().out)
-    assert isinstance(result, dict)
-    return {name: value for name, value in result.items() if name != "invocation"}
+    return called(sriov_vfs, capsys, arguments)
 
 
 def test_check_run_check_run(kernel: SriovKernel, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,19 +4,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.registry import FORCIBLE_CODES
 from ansible_collections.kvm.passthrough.plugins.modules import vfio_devices
-from ansible_collections.kvm.passthrough.tests.unit.support.arguments import module_arguments
+from ansible_collections.kvm.passthrough.tests.unit.support.arguments import called
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import MANAGEMENT, NVME, TWINS, VF0, VF1, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -31,11 +29,7 @@ def kernel_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKerne
 
 
 def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
-    with module_arguments(arguments), pytest.raises(SystemExit):
-        vfio_devices.main()
-    result = json.loads(capsys.readouterr().out)
-    assert isinstance(result, dict)
-    return {name: value for name, value in result.items() if name != "invocation"}
+    return called(vfio_devices, capsys, arguments)
 
 
 def test_check_run_check_run(kernel: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,11 +90,9 @@ def test_bad_input(
 
 
 def test_what_is_to_be_known_is_a_warning_of_ansible(
-    kernel: FakeKernel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kernel: FakeKernel, capsys: pytest.CaptureFixture[str], warnings: list[str]
 ) -> None:
     """Through ``warn``: ansible-core calls it deprecated to hand warnings to ``exit_json``."""
-    warnings: list[str] = []
-    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warnings.append(text))
     kernel.tree.path(f"{kernel.tree.device_path(TWINS[0])}/reset_method").unlink()
     result = call(capsys, devices=[TWINS[0]], _ansible_check_mode=True)
     assert not result.get("failed")

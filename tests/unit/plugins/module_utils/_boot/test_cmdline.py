@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import (
@@ -195,7 +195,6 @@ def test_a_name_in_both_lists_is_refused(present: list[str], absent: list[str]) 
     assert caught.value.code == "contradicting_parameters"
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS))
 def test_formatting_and_parsing_are_inverse(texts: list[str]) -> None:
     line = CommandLine.of(texts)
@@ -203,7 +202,6 @@ def test_formatting_and_parsing_are_inverse(texts: list[str]) -> None:
     assert split_words(" ".join(texts)) == texts
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_can_be_read_and_reads_the_same_again(text: str) -> None:
     line = CommandLine.parse(text)
@@ -212,14 +210,12 @@ def test_any_text_can_be_read_and_reads_the_same_again(text: str) -> None:
         assert again.parameters == line.parameters
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_what_is_accepted_is_one_word_with_that_meaning(text: str) -> None:
     if broken_rule(text) is None:
         assert split_words(text) == [text]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_no_accepted_text_ends_a_word_a_line_or_a_string(text: str) -> None:
     if broken_rule(text) is None:
@@ -227,7 +223,6 @@ def test_no_accepted_text_ends_a_word_a_line_or_a_string(text: str) -> None:
         assert not set(text) & set("$`\\'\n\0")
 
 
-@settings(deadline=None)
 @given(LINES, requests())
 def test_apply_meets_the_request_and_a_second_time_changes_nothing(line: CommandLine, request: Request) -> None:
     changed = request.apply(line)
@@ -236,7 +231,6 @@ def test_apply_meets_the_request_and_a_second_time_changes_nothing(line: Command
     assert request.apply(changed) == changed
 
 
-@settings(deadline=None)
 @given(LINES, requests())
 def test_other_parameters_keep_order_and_spelling(line: CommandLine, request: Request) -> None:
     def others(of: CommandLine) -> list[str]:
@@ -245,7 +239,6 @@ def test_other_parameters_keep_order_and_spelling(line: CommandLine, request: Re
     assert others(request.apply(line)) == others(line)
 
 
-@settings(deadline=None)
 @given(LINES, requests())
 def test_absent_with_a_value_removes_exactly_that(line: CommandLine, request: Request) -> None:
     changed = request.apply(line)

@@ -15,9 +15,9 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline impo
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.detect import LOADERS, detect
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.tests.unit.support.loaders import KINDS, LOADER_INFO, STUB_INFO, Kind
+from ansible_collections.kvm.passthrough.tests.unit.support.loaders import KINDS, Kind
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, run
-from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import efi_text
+from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import LOADER_INFO, STUB_INFO, efi_text
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 EVERY_KIND = pytest.mark.parametrize("kind", [pytest.param(kind, id=name) for name, kind in KINDS.items()])
@@ -157,6 +157,7 @@ def test_a_file_system_that_is_mounted_read_only(tmp_path: Path, kind: Kind, mon
         )
         error = refused(on, "file_unwritable", ["intel_iommu=on"])
         assert os.path.dirname(path) in str(error)
+        assert "mounted read-only" in str(error)
         assert "remount" in error.problems[0].remedy
         assert not run(on, ["intel_iommu=off"])["changed"]  # nothing to write, nothing to complain about
 

@@ -268,17 +268,6 @@ def test_no_label_of_this_system(tmp_path: Path) -> None:
     refused(on, "boot_entries_missing", ["iommu=pt"], bootloader="extlinux")
 
 
-def test_a_partition_that_is_mounted_read_only(on: ExtlinuxHost) -> None:
-    directory = str(on.path(CONFIG.rpartition("/")[0]))
-    real = os.access
-    with mock.patch.object(os, "access", lambda path, mode: real(path, mode) and path != directory):
-        assert "mounted read-only" in str(refused(on, "file_unwritable", ["intel_iommu=on"]))
-
-
-def test_single_entries_have_no_settings(on: ExtlinuxHost) -> None:
-    refused(on, "kernels_default_unsupported", ["iommu=pt"], kernels="default")
-
-
 @pytest.mark.parametrize("name", ["double quotes", "by hand"])
 def test_a_command_line_longer_than_the_kernel_reads(tmp_path: Path, name: str) -> None:
     on = ExtlinuxHost(tmp_path, **HOSTS[name])

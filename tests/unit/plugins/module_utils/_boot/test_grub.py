@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Request
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
     CONFIG,
     DEBIAN_12,
@@ -25,7 +25,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, revert, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
-STATE = "var/lib/kvm-passthrough/state.json"
 UBUNTU: dict[str, Any] = {"defaults": UBUNTU_CLOUD, "drop_ins": UBUNTU_CLOUD_DROP_INS}
 
 ODD = {
@@ -199,5 +198,5 @@ def test_a_second_change_keeps_the_first_before_and_the_way_back_settles(debian:
     assert record.after == {"GRUB_CMDLINE_LINUX_DEFAULT": ["intel_iommu=on,sm_on"]}
     assert not record.diverged
     run(debian, ["intel_iommu=off"])
-    assert not debian.path(STATE).exists()
+    assert not debian.path(STATE_PATH).exists()
     assert debian.read(DEFAULTS) == DEBIAN_13

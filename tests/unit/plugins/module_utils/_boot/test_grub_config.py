@@ -18,6 +18,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters i
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
     CONFIG,
     DEBIAN_13,
@@ -27,9 +28,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.boot import (
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
-
-STATE = "var/lib/kvm-passthrough/state.json"
-
 
 # -- entries -----------------------------------------------------------------------------------------------
 
@@ -41,7 +39,7 @@ def test_entries_that_were_not_generated_again_are(debian: GrubHost) -> None:
     assert expected["configured"]["before"] == expected["configured"]["after"]
     assert run(debian, ["intel_iommu=on"]) == expected
     assert "off" not in re.sub(r"(?s)### BEGIN /etc/grub.d/40_custom.*", "", debian.read(CONFIG))
-    assert not debian.path(STATE).exists()
+    assert not debian.path(STATE_PATH).exists()
     assert not run(debian, ["intel_iommu=on"])["changed"]
 
 
@@ -294,7 +292,7 @@ def test_a_boot_file_system_that_fills_up_loses_nothing(debian: GrubHost, monkey
 
 
 @pytest.mark.skipif(not os.path.exists(GENERATOR), reason="grub-mkconfig (package grub-common) is not installed here")
-def test_the_real_grub_mkconfig(tmp_path: Path) -> None:
+def test_the_real_grub_mkconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian's own scripts, told to look into a directory instead of this machine's /etc and /boot."""
     on = GrubHost(tmp_path, DEBIAN_13, kernels=["6.1.0-13-amd64"])
     probe = tmp_path / "usr/sbin/grub-probe"
@@ -315,20 +313,17 @@ def test_the_real_grub_mkconfig(tmp_path: Path) -> None:
         if name == "10_linux":
             text = text.replace(" /boot/", f" {tmp_path}/boot/").replace(" /vmlinu", f" {tmp_path}/nowhere/vmlinu")
         on.write(f"/etc/grub.d/{name}", text, 0o755)
-    os.environ["EUID"] = "0"
-    try:
-        on.update_grub()
-        on.write("/proc/cmdline", f"BOOT_IMAGE={boot_entries(on.read(CONFIG))[0].kernel}\n")
-        present = ["intel_iommu=on", 'dyndbg="file drivers/vfio/* +p; module x +p"']
-        expected = run(on, present, check=True)
-        assert len(expected["entries"]["before"]) == 3
-        assert [entry["recovery"] for entry in expected["entries"]["before"]] == [False, False, True]
-        assert run(on, present) == expected
-        after = [entry.as_result() for entry in configuration(on.host).entries]
-        assert after == expected["entries"]["after"]
-        assert after[0]["command_line"].endswith(
-            'console=tty0 console=ttyS0,115200 quiet intel_iommu=on "dyndbg=file drivers/vfio/* +p; module x +p"'
-        )
-        assert not run(on, present)["changed"]
-    finally:
-        del os.environ["EUID"]
+    monkeypatch.setenv("EUID", "0")
+    on.update_grub()
+    on.write("/proc/cmdline", f"BOOT_IMAGE={boot_entries(on.read(CONFIG))[0].kernel}\n")
+    present = ["intel_iommu=on", 'dyndbg="file drivers/vfio/* +p; module x +p"']
+    expected = run(on, present, check=True)
+    assert len(expected["entries"]["before"]) == 3
+    assert [entry["recovery"] for entry in expected["entries"]["before"]] == [False, False, True]
+    assert run(on, present) == expected
+    after = [entry.as_result() for entry in configuration(on.host).entries]
+    assert after == expected["entries"]["after"]
+    assert after[0]["command_line"].endswith(
+        'console=tty0 console=ttyS0,115200 quiet intel_iommu=on "dyndbg=file drivers/vfio/* +p; module x +p"'
+    )
+    assert not run(on, present)["changed"]

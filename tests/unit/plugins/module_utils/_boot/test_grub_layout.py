@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_layout import find_layout
-from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.tests.unit.support import boot
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import GrubHost
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import run
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
 RHEL_8_EFI = replace(boot.FEDORA_FLAVOUR, efi_config="/boot/efi/EFI/redhat/grub.cfg")
@@ -41,18 +41,14 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(on: GrubHost, *present: str, check: bool = False) -> dict[str, Any]:
-    return execute(on.host, build(on.host, present), module="kernel_parameters", check_mode=check)
-
-
 @pytest.mark.parametrize("name", HOSTS)
 def test_check_run_check_run(tmp_path: Path, name: str) -> None:
     on = GrubHost(tmp_path, **HOSTS[name])
     before = tree_hash(on.root)
     comments = re.findall(r"^#.*$", on.read(boot.DEFAULTS), re.MULTILINE)
-    expected = run(on, "intel_iommu=on", "iommu=pt", check=True)
+    expected = run(on, ["intel_iommu=on", "iommu=pt"], check=True)
     assert tree_hash(on.root) == before
-    assert run(on, "intel_iommu=on", "iommu=pt") == expected
+    assert run(on, ["intel_iommu=on", "iommu=pt"]) == expected
     assert expected["changed"]
     assert expected["bootloader"]["name"] == "grub"
     assert expected["actions"][-1]["target"] == on.config
@@ -70,14 +66,14 @@ def test_check_run_check_run(tmp_path: Path, name: str) -> None:
     on.reboot()
     after = tree_hash(on.root)
     for check in (True, False):
-        again = run(on, "intel_iommu=on", "iommu=pt", check=check)
+        again = run(on, ["intel_iommu=on", "iommu=pt"], check=check)
         assert (again["changed"], again["reboot_required"], again["actions"]) == (False, False, [])
     assert tree_hash(on.root) == after
 
 
 def test_arch_has_fallback_entries_and_they_are_normal_ones(tmp_path: Path) -> None:
     on = GrubHost(tmp_path, **HOSTS["arch"])
-    entries = run(on, "iommu=pt")["entries"]["after"]
+    entries = run(on, ["iommu=pt"])["entries"]["after"]
     fallback = [entry for entry in entries if entry["title"].endswith("(fallback initramfs)")]
     assert [entry["command_line"] for entry in fallback] == ["root=UUID=1234-abcd rw loglevel=3 quiet iommu=pt"] * 2
     assert not any(entry["recovery"] for entry in entries)
@@ -85,7 +81,7 @@ def test_arch_has_fallback_entries_and_they_are_normal_ones(tmp_path: Path) -> N
 
 def test_fedora_has_its_parameters_in_the_variable_of_all_entries(tmp_path: Path) -> None:
     on = GrubHost(tmp_path, **HOSTS["fedora without boot loader specification"])
-    run(on, "rhgb", "iommu=pt")
+    run(on, ["rhgb", "iommu=pt"])
     text = on.read(boot.DEFAULTS)
     assert text == boot.FEDORA + 'GRUB_CMDLINE_LINUX_DEFAULT="iommu=pt"\n'
     assert all("iommu=pt" in str(entry.command_line) for entry in configuration(on.host).entries if entry.generated)
@@ -93,7 +89,7 @@ def test_fedora_has_its_parameters_in_the_variable_of_all_entries(tmp_path: Path
 
 def test_suse_reads_no_drop_ins(tmp_path: Path) -> None:
     on = GrubHost(tmp_path, **HOSTS["suse"], drop_ins={"x.cfg": 'GRUB_CMDLINE_LINUX_DEFAULT="x=1"\n'})
-    assert run(on, "quiet", "iommu=pt")["configured"]["after"]["normal"].startswith("splash=silent preempt=full")
+    assert run(on, ["quiet", "iommu=pt"])["configured"]["after"]["normal"].startswith("splash=silent preempt=full")
     assert on.read(f"{boot.DEFAULTS}.d/x.cfg") == 'GRUB_CMDLINE_LINUX_DEFAULT="x=1"\n'
 
 
@@ -110,7 +106,7 @@ def test_the_checker_of_the_distribution_reads_what_was_generated(tmp_path: Path
 
     on.intercept = answer
     with pytest.raises(PassthroughError):
-        run(on, "iommu=pt")
+        run(on, ["iommu=pt"])
     assert len(asked) == 1
     assert on.read(on.config) == before
 
@@ -204,4 +200,4 @@ def test_remedies_name_what_the_administrator_has(tmp_path: Path) -> None:
     on = GrubHost(tmp_path, **HOSTS["suse"])
     on.write(on.config, "menuentry x {\n\tlinux\t/boot/vmlinuz-6.4.0-150600.23.33-default\n}\n")
     with pytest.raises(PassthroughError, match=r"grub2-mkconfig -o /boot/grub2/grub\.cfg"):
-        run(on, "iommu=pt")
+        run(on, ["iommu=pt"])

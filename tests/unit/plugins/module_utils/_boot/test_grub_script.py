@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.grub_script import (
@@ -114,7 +114,6 @@ def test_boot_loader_specification() -> None:
     assert not uses_boot_loader_specification("insmod blscfg\n# blscfg\n")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=" \t\n'\"\\$#;{}ab=`x"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot import grub_settings
@@ -207,7 +207,7 @@ def sourced(on: GrubHost) -> dict[str, CommandLine]:
     return {name: CommandLine.parse(text) for name, text in zip(grub_settings.VARIABLES, texts)}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_an_edit_leads_exactly_to_what_is_wanted_or_nothing_is_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

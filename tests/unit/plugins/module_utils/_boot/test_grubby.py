@@ -33,9 +33,9 @@ from ansible_collections.kvm.passthrough.tests.unit.support.grubby import (
     entry_path,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
+from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import LOADER_INFO, efi_text
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
-LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 OTHER_MACHINE = "f" * 32
 RESCUE = f"{ENTRIES}/{MACHINE_ID}-0-rescue.conf"
 OLD, NEW = (entry_path(version) for version in RHEL_9.kernels)
@@ -427,8 +427,7 @@ def test_it_is_proved_by_the_kernel_it_started(on: GrubbyHost) -> None:
 
 def test_it_is_proved_by_its_efi_variable(on: GrubbyHost) -> None:
     on.write("/proc/cmdline", "quiet\n")
-    on.path(LOADER_INFO).parent.mkdir(parents=True)
-    on.path(LOADER_INFO).write_bytes(b"\x06\x00\x00\x00" + "GRUB 2.12\0".encode("utf-16-le"))
+    on.write(LOADER_INFO, efi_text("GRUB 2.12"))
     assert detect(on.host).name == "grub-bls"
 
 
@@ -446,7 +445,7 @@ def test_settings_of_grub_are_not_what_counts_here(on: GrubbyHost) -> None:
 
 @pytest.mark.parametrize("path", ["/usr/sbin/grubby", ENTRIES])
 def test_what_is_missing(on: GrubbyHost, path: str) -> None:
-    on.write(LOADER_INFO, (b"\x06\x00\x00\x00" + "GRUB 2.12\0".encode("utf-16-le")).decode("latin-1"))
+    on.write(LOADER_INFO, efi_text("GRUB 2.12"))
     real = on.path(path)
     real.rename(on.root / "gone")
     error = refused(on, "bootloader_incomplete", ["iommu=pt"])

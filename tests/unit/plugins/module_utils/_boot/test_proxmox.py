@@ -15,7 +15,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEFAULTS, GrubHost
-from ansible_collections.kvm.passthrough.tests.unit.support.parameters import LOCK, refused, run
+from ansible_collections.kvm.passthrough.tests.unit.support.parameters import refused, run
 from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import (
     BOTH,
     GRUB_LEGACY,
@@ -31,9 +31,8 @@ from ansible_collections.kvm.passthrough.tests.unit.support.proxmox import (
     UUIDS,
     ProxmoxHost,
 )
-from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
-
-LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import LOADER_INFO, efi_text
+from ansible_collections.kvm.passthrough.tests.unit.support.tree import LOCK, tree_listing
 
 HOSTS: dict[str, dict[str, Any]] = {
     **{mode: {"mode": mode} for mode in MODES},
@@ -159,7 +158,7 @@ def test_an_entry_by_hand_is_named_and_left_alone(on: ProxmoxHost) -> None:
 
 
 def test_evidence(on: ProxmoxHost) -> None:
-    on.write(LOADER_INFO, (b"\x06\x00\x00\x00" + "systemd-boot 252\0".encode("utf-16-le")))
+    on.write(LOADER_INFO, efi_text("systemd-boot 252"))
     found = detect(on.host)
     assert found.name == "proxmox-boot-tool"
     assert found.evidence == (
@@ -190,10 +189,6 @@ def test_the_tool_is_missing(on: ProxmoxHost) -> None:
 
 
 # -- refused -----------------------------------------------------------------------------------------------
-
-
-def test_default_kernel(on: ProxmoxHost) -> None:
-    refused(on, "kernels_default_unsupported", ["iommu=pt"], kernels="default")
 
 
 def test_a_partition_that_is_gone(on: ProxmoxHost) -> None:
@@ -232,7 +227,7 @@ def test_no_entries(on: ProxmoxHost) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_tool_that_fails_half_way(tmp_path: Path, mode: str) -> None:
     on = ProxmoxHost(tmp_path, mode)
-    before = tree_listing(on.root, exclude=LOCK)
+    before = tree_listing(on.root)
     calls = []
 
     def fail_once(argv: Sequence[str]) -> Completed | None:
@@ -250,14 +245,14 @@ def test_a_tool_that_fails_half_way(tmp_path: Path, mode: str) -> None:
     assert caught.value.code == "command_failed"
     assert not caught.value.extra["not_undone"]
     assert len(calls) == 2
-    assert tree_listing(on.root, exclude=LOCK) == before
+    assert tree_listing(on.root) == before
 
 
 def test_a_kernel_the_tool_skips_keeps_its_old_entry(on: ProxmoxHost) -> None:
-    before = tree_listing(on.root, exclude=(*LOCK, f"boot/initrd.img-{KERNELS[0]}"))
+    before = tree_listing(on.root, exclude=(LOCK, f"boot/initrd.img-{KERNELS[0]}"))
     on.path(f"/boot/initrd.img-{KERNELS[0]}").unlink()
     with pytest.raises(PassthroughError) as caught:
         run(on, ["intel_iommu=on"])
     assert caught.value.code == "boot_entries_wrong"
     assert KERNELS[0] in str(caught.value)
-    assert tree_listing(on.root, exclude=LOCK) == before
+    assert tree_listing(on.root) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.cmdline import Parameter, Request, Restoration
@@ -15,7 +15,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._boot.loader impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.parameters import build, configuration
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot.revert import restoration_of
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import Record, StateStore
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, Record, StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support import systemd_boot, zipl
 from ansible_collections.kvm.passthrough.tests.unit.support.boot import DEFAULTS, GrubHost
 from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import ExtlinuxHost
@@ -71,10 +71,10 @@ def test_what_somebody_else_changed_since_stays(tmp_path: Path, kind: Kind) -> N
     kind.boot(on)
     (record,) = [record for record in StateStore(on.host).all("kernel_parameter") if record.key == "intel_iommu"]
     # Somebody else is this collection with its record lost.
-    state = on.path("/var/lib/kvm-passthrough/state.json").read_bytes()
+    state = on.path(STATE_PATH).read_bytes()
     run(on, ["intel_iommu=sm_on"])
     kind.boot(on)
-    on.path("/var/lib/kvm-passthrough/state.json").write_bytes(state)
+    on.path(STATE_PATH).write_bytes(state)
     result = revert(on)
     assert {item["name"] for item in result["kept"]} == {"intel_iommu"}
     assert {item["place"] for item in result["kept"]} == set(record.after)
@@ -183,7 +183,7 @@ def test_the_rescue_entry_gets_back_what_it_lost(tmp_path: Path) -> None:
 def test_records_of_a_boot_loader_that_is_no_longer_used(tmp_path: Path) -> None:
     on = KINDS["grub"].make(tmp_path, WORDS)
     run(on, ["intel_iommu=on"])
-    state = on.path("/var/lib/kvm-passthrough/state.json")
+    state = on.path(STATE_PATH)
     state.write_text(state.read_text().replace('"grub"', '"zipl"'))
     for check in (True, False):
         result = revert(on, check=check)
@@ -229,6 +229,7 @@ def test_a_boot_loader_that_is_not_handled_any_more_is_no_reason_to_forget(tmp_p
     on.path(DEFAULTS).unlink()
     with pytest.raises(PassthroughError):
         revert(on)
+    assert is_remembered(on)
 
 
 def test_what_is_somebody_elses_is_told_once(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     lines=st.lists(LINES, max_size=5),
     present=st.lists(st.sampled_from(["iommu=on", "console=ttyS1", "a=2"]), max_size=2),

@@ -148,10 +148,6 @@ def test_init_arguments_cannot_be_kept_apart(tmp_path: Path) -> None:
     assert on.deployments[0]["kargs"] == "quiet -- single"
 
 
-def test_one_deployment_only_cannot_be_had(on: OstreeHost) -> None:
-    refused(on, "kernels_default_unsupported", ["iommu=pt"], kernels="default")
-
-
 def test_the_path_of_the_deployment(on: OstreeHost) -> None:
     refused(on, "invalid_parameter", [], ["ostree"])
 

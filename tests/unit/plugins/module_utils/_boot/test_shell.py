@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,6 @@ def edit(text: str, *, remove: str = "", replace: tuple[str, str] = ("", ""), ad
         ("A=''", {"add": "b"}, "A='b'"),
         ('A=""', {"add": 'x="1 2"'}, 'A="x=\\"1 2\\""'),
         ('A="a "', {"add": "b"}, 'A="a b"'),
-        ('export A="$A a" ; B=', {"add": "b"}, None),
         ("A=$A", {"add": "b"}, 'A=$A" b"'),
         (r"A=a\ b", {"add": "c"}, r'A=a\ b" c"'),
         ("A=\"a\"' b'", {"add": "c"}, "A=\"a\"' b c'"),
@@ -109,12 +109,8 @@ def edit(text: str, *, remove: str = "", replace: tuple[str, str] = ("", ""), ad
         ('A="a `id` b"', {"remove": "b"}, 'A="a `id`"'),
     ],
 )
-def test_edits_touch_only_the_words_meant(text: str, arguments: dict[str, str], expected: str | None) -> None:
-    if expected is None:
-        with pytest.raises(ValueError, match="unpack"):
-            edit(text, **arguments)  # type: ignore[arg-type]
-    else:
-        assert edit(text, **arguments) == expected  # type: ignore[arg-type]
+def test_edits_touch_only_the_words_meant(text: str, arguments: dict[str, Any], expected: str) -> None:
+    assert edit(text, **arguments) == expected
 
 
 def test_evaluate_sources_in_order_and_keeps_what_files_print_out_of_the_values() -> None:
@@ -133,7 +129,7 @@ def test_evaluate_refuses_what_the_generator_could_not_source(text: str) -> None
 PLAIN = st.text(alphabet="ab= \t\\\"'$`;#é-", max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PLAIN)
 def test_a_quoted_value_is_decoded_as_a_shell_does(value: str) -> None:
     text = f"A={shlex.quote(value)}"
@@ -142,7 +138,6 @@ def test_a_quoted_value_is_decoded_as_a_shell_does(value: str) -> None:
     assert assignments(f'A="{double}"')[0].decoded == value == evaluate(Host(), {"/a": f'A="{double}"'}, ["A"])["A"]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="AB=\"' \n\\$`(){};&|#<>x"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

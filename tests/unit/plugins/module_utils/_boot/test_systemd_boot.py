@@ -23,8 +23,11 @@ from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import 
     ESP,
     KERNELS,
     LINE,
+    LOADER_INFO,
     MACHINE_ID,
+    SELECTED_ENTRY,
     SETTINGS,
+    STUB_INFO,
     SystemdBootHost,
     efi_text,
     entry_path,
@@ -33,9 +36,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import 
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
-STUB_INFO = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-SELECTED = "/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SUFFIX = f" systemd.machine_id={MACHINE_ID}"
 
 ARCH = """\
@@ -132,7 +132,7 @@ def test_settings_and_the_options_of_entries_change_and_nothing_else(on: Systemd
 def test_missing_settings_are_made_from_the_entry_in_use(tmp_path: Path) -> None:
     on = SystemdBootHost(tmp_path)
     on.write(entry_path(KERNELS[0]), on.read(entry_path(KERNELS[0])).replace("options    ", "options    first=1 "))
-    on.write(SELECTED, efi_text(entry_path(KERNELS[0]).rpartition("/")[2]))
+    on.write(SELECTED_ENTRY, efi_text(entry_path(KERNELS[0]).rpartition("/")[2]))
     result = run(on, ["intel_iommu=on"])
     assert "which was missing, from the entry in use" in result["actions"][0]["description"]
     assert on.read(SETTINGS) == "first=1 root=UUID=aa ro quiet intel_iommu=on\n"
@@ -282,17 +282,6 @@ def test_the_loader_without_proof(on: SystemdBootHost) -> None:
     assert detect(on.host, "systemd-boot").evidence[0].startswith("the task says")
     on.path("/usr/bin/bootctl").unlink()
     refused(on, "bootloader_incomplete", ["iommu=pt"], bootloader="systemd-boot")
-
-
-def test_a_partition_that_is_mounted_read_only(on: SystemdBootHost) -> None:
-    directory = str(on.path(entry_path(KERNELS[0]).rpartition("/")[0]))
-    real = os.access
-    with mock.patch.object(os, "access", lambda path, mode: real(path, mode) and path != directory):
-        assert "mounted read-only" in str(refused(on, "file_unwritable", ["intel_iommu=on"]))
-
-
-def test_single_entries_have_no_settings(on: SystemdBootHost) -> None:
-    refused(on, "kernels_default_unsupported", ["iommu=pt"], kernels="default")
 
 
 def test_a_partition_nobody_finds(on: SystemdBootHost) -> None:

@@ -138,10 +138,6 @@ def test_a_snapshot_of_our_own_waits(on: TransactionalHost) -> None:
     assert not run(on, ["iommu=pt"])["changed"]
 
 
-def test_one_kernel_only_cannot_be_had(on: TransactionalHost) -> None:
-    refused(on, "kernels_default_unsupported", ["iommu=pt"], kernels="default")
-
-
 def test_no_snapshots(on: TransactionalHost) -> None:
     on.intercept = lambda argv: Completed(tuple(argv), 0, "ID 5 (FS_TREE)\n", "") if argv[0] == "btrfs" else None
     refused(on, "snapshots_not_understood", ["iommu=pt"])

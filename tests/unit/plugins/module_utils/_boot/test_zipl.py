@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "Ubuntu, a menu": {"config": UBUNTU},
     "entries": {"config": RHEL, "entries": ENTRIES},
     "entries and kernel-install's file": {"config": RHEL, "entries": ENTRIES, "files": {SETTINGS: f"{LINE}\n"}},
-    "entries and sections": {"config": f"{RHEL}{DEBIAN.partition('debian')[2]}", "entries": ENTRIES},
+    "entries and sections": {"config": f"{RHEL}\n{DEBIAN[DEBIAN.index('[debian]') :]}", "entries": ENTRIES},
     "parmfile": {"config": WITH_PARMFILE, "files": {PARMFILE: f"{ROOT}\nquiet\n\nintel_iommu=off\n"}},
     "parmfile at an address": {
         "config": WITH_PARMFILE.replace(PARMFILE, f"{PARMFILE},0x1000"),
@@ -60,7 +59,6 @@ HOSTS: dict[str, dict[str, Any]] = {
     "quotes in plain": {"config": DEBIAN.replace(LINE, f'{LINE} dyndbg="file x +p"')},
     "default with target": {"config": DEBIAN.replace("default = debian", "default = debian\ntarget = /boot")},
 }
-HOSTS["entries and sections"]["config"] = RHEL + "\n" + DEBIAN[DEBIAN.index("[debian]") :]
 REQUESTS: dict[str, tuple[list[str], list[str]]] = {
     "set": (["intel_iommu=on", "iommu=pt"], []),
     "replace and remove": (["intel_iommu=on"], ["quiet", "nothing_of_that_name"]),
@@ -295,11 +293,12 @@ def test_a_file_somebody_else_changes_meanwhile(on: ZiplHost) -> None:
     procedure = build(on.host, ["intel_iommu=on"])
     observed = procedure.observe()
     plan = procedure.plan(observed)
-    on.write(CONFIG, f"{DEBIAN}# more\n")
+    theirs = f"{DEBIAN}# more\n"
+    on.write(CONFIG, theirs)
     with pytest.raises(PassthroughError) as caught:
         plan.actions[0].apply(on.host)
     assert caught.value.code == "file_changed_meanwhile"
-    assert os.path.exists(on.path(CONFIG))
+    assert on.read(CONFIG) == theirs
 
 
 # -- the file ----------------------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,3 +19,9 @@ def _no_flush() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _unused: None)
         yield
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with nothing in it; ``tmp_path`` is its root."""
+    return Host(str(tmp_path))

@@ -18,15 +18,10 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core import files
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.files import FileState
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
-from ansible_collections.kvm.passthrough.tests.unit.support.procedures import at_call, own
+from ansible_collections.kvm.passthrough.tests.unit.support.procedures import at_call, failing, own
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
 PATH = "/etc/default/grub"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
 
 
 def _make(root: Path, path: str, content: bytes, mode: int = 0o644) -> Path:
@@ -35,10 +30,6 @@ def _make(root: Path, path: str, content: bytes, mode: int = 0o644) -> Path:
     real.write_bytes(content)
     real.chmod(mode)
     return real
-
-
-def _raise(number: int) -> None:
-    raise OSError(number, os.strerror(number))
 
 
 # -- values ----------------------------------------------------------------------------------------------------
@@ -127,7 +118,7 @@ def test_what_is_put_is_observed(contents: list[bytes | None]) -> None:
             assert names == ([] if content is None else ["grub"])
 
 
-def test_a_file_is_flushed_before_it_gets_its_name_and_its_directory_after(host: Host, tmp_path: Path) -> None:
+def test_a_file_is_flushed_before_it_gets_its_name_and_its_directory_after(host: Host) -> None:
     with at_call(0, lambda _unused: None) as calls:
         files.put(host, PATH, own(b"x"))
     made = [call for call in calls if call in ("mkdir", "fsync", "rename")]
@@ -230,7 +221,7 @@ def test_a_failing_system_call_leaves_the_old_or_the_new_file(
     for place in range(1, len(calls) + 1):
         files.put(host, PATH, own(old))
         error = None
-        with at_call(place, lambda _unused: _raise(number)):
+        with at_call(place, failing(number)):
             try:
                 files.put(host, PATH, own(new))
             except PassthroughError as caught:
@@ -249,10 +240,10 @@ def test_a_failing_system_call_leaves_the_old_or_the_new_file(
 def test_a_failure_removes_the_directories_that_were_made(host: Host, tmp_path: Path) -> None:
     before = tree_hash(tmp_path)
     with pytest.raises(PassthroughError), at_call(1, lambda _unused: None) as calls:
-        files.put(host, "/a/b/c", own(b"x"), lambda _unused: _raise(errno.EIO))
+        files.put(host, "/a/b/c", own(b"x"), failing(errno.EIO))
     for place in range(1, calls.index("unlink") + 1):  # from there on, it is cleaning up after the failure
-        with pytest.raises(PassthroughError), at_call(place, lambda _unused: _raise(errno.ENOSPC)):
-            files.put(host, "/a/b/c", own(b"x"), lambda _unused: _raise(errno.EIO))
+        with pytest.raises(PassthroughError), at_call(place, failing(errno.ENOSPC)):
+            files.put(host, "/a/b/c", own(b"x"), failing(errno.EIO))
         assert tree_hash(tmp_path) == before, calls[place - 1]
 
 

@@ -22,11 +22,6 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
-
-
 def _children() -> set[str]:
     return set(Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split())
 
@@ -217,9 +212,6 @@ def test_another_failure_to_read_in_time_is_told(host: Host, tmp_path: Path) -> 
     assert caught.value.code == "file_unreadable"
 
 
-# -- writing kernel attributes ---------------------------------------------------------------------------------
-
-
 def test_parts_of_a_binary_attribute(host: Host, tmp_path: Path) -> None:
     (tmp_path / "config").write_bytes(bytes(range(256)))
     with host.reader("/config") as read:
@@ -236,6 +228,9 @@ def test_another_failure_to_read_parts_is_told(host: Host, tmp_path: Path) -> No
     with pytest.raises(PassthroughError) as caught, host.reader("/loop"):
         pass
     assert caught.value.code == "file_unreadable"
+
+
+# -- writing kernel attributes ---------------------------------------------------------------------------------
 
 
 def test_an_attribute_is_written_like_the_shell_does(host: Host, tmp_path: Path) -> None:

@@ -7,13 +7,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _core
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS
 
-COLLECTIONS = str(Path(_core.__file__).parents[6])
 PROGRAM = """
 import sys
 sys.path.insert(0, {collections!r})

@@ -18,8 +18,7 @@ import pytest
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import lock
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
-
-COLLECTIONS = str(Path(lock.__file__).parents[6])
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS
 
 HOLDER = """
 import sys, time
@@ -29,11 +28,6 @@ with exclusive(Host(sys.argv[1]), timeout=5):
     print("held", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import pytest
 from ansible.module_utils.common.parameters import PASS_VARS
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core import module as glue
+from ansible_collections.kvm.passthrough.tests.unit.support.places import COLLECTIONS
 
-COLLECTIONS = str(Path(glue.__file__).parents[6])
 TOLD_ABOUT_TRACEBACKS = "tracebacks_for" in PASS_VARS
 """Whether modules drop tracebacks that nobody wants, as since ansible-core 2.19. Before, the controller hides them."""
 TRACEBACKS: dict[str, Any] = {"_ansible_tracebacks_for": ["error"]} if TOLD_ABOUT_TRACEBACKS else {}

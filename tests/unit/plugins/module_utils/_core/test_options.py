@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.kept import Kept
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.options import (
     refuse_options_beside_revert,
     time_limit_problems,
@@ -28,15 +27,3 @@ def test_a_time_limit_is_a_second_or_more() -> None:
     for seconds in (0, -1):
         (problem,) = time_limit_problems(seconds)
         assert (problem.code, problem.details["value"]) == ("timeout_invalid", seconds)
-
-
-def test_what_is_kept_says_what_it_is() -> None:
-    kept = Kept("The parameter x in A", ["x=1"], [], {"name": "x", "place": "A"})
-    assert kept.as_result() == {
-        "target": "The parameter x in A",
-        "name": "x",
-        "place": "A",
-        "left": ["x=1"],
-        "found": [],
-    }
-    assert kept.warning.startswith("The parameter x in A was changed by somebody else")

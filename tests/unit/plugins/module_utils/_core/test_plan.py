@@ -32,11 +32,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_lis
 PATH = "/etc/modprobe.d/vfio.conf"
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
-
-
 def _write(host: Host, path: str, wanted: FileState) -> WriteFile:
     return WriteFile(path, files.observe(host, path), wanted)
 
@@ -89,7 +84,7 @@ def test_what_is_said_about_a_file(
     assert action.diff()["after"] == (new or b"").decode()
 
 
-def test_what_to_remember_can_be_given(host: Host) -> None:
+def test_what_to_remember_can_be_given() -> None:
     record = Record("kernel_parameter", "iommu", None, "pt")
     assert WriteFile(PATH, FileState(None), own(b"x"), records=[record]).records() == [record]
     assert WriteFile(PATH, FileState(None), own(b"x"), records=[]).records() == []

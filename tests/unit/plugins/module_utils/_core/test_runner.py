@@ -27,6 +27,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.procedures import (
     Step,
     StepsProcedure,
     at_call,
+    failing,
     own,
     steps_taken,
 )
@@ -103,7 +104,7 @@ def test_what_was_changed_is_recorded_with_module_and_time(host: Host) -> None:
     assert FileState.from_json(records[0].restore) == own(b"changed\n")
 
 
-def test_the_way_back_leaves_no_record(host: Host, tmp_path: Path) -> None:
+def test_the_way_back_leaves_no_record(host: Host) -> None:
     original = {path: files.observe(host, path) for path in WANTED}
     _run(host, FilesProcedure(host, WANTED))
     _run(host, FilesProcedure(host, original))
@@ -186,8 +187,8 @@ def test_whichever_action_fails_those_before_it_are_undone_in_reverse_order(host
 
 def test_a_failure_restores_the_whole_tree(host: Host, tmp_path: Path) -> None:
     before = tree_listing(tmp_path)
-    failing = [Step("last", fails=PassthroughError("broken", "It broke."))]
-    result = _failure(host, FilesProcedure(host, WANTED, failing))
+    broken = Step("last", fails=PassthroughError("broken", "It broke."))
+    result = _failure(host, FilesProcedure(host, WANTED, [broken]))
     assert len(result["undone"]) == 3
     assert tree_listing(tmp_path) == before
 
@@ -303,9 +304,6 @@ def test_a_full_disk_at_any_call_restores_everything_or_succeeds(host: Host, tmp
     original = {"/etc/changed.conf": own(b"changed\n"), "/etc/removed.conf": own(b"removed\n")}
     number = len(calls)
 
-    def full(_unused: str) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     failed = 0
     for place in range(1, number + 1):
         _run(host, FilesProcedure(host, {**original, "/etc/made/below/new.conf": FileState(None)}))
@@ -315,7 +313,7 @@ def test_a_full_disk_at_any_call_restores_everything_or_succeeds(host: Host, tmp
         assert tree_listing(tmp_path) == before
         caught = None
         try:
-            with at_call(place, full):
+            with at_call(place, failing(errno.ENOSPC)):
                 _run(host, FilesProcedure(host, WANTED))
         except PassthroughError as error:
             caught = error

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import stat
 import tempfile
 from pathlib import Path
@@ -19,12 +18,7 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, Record, StateStore
-from ansible_collections.kvm.passthrough.tests.unit.support.procedures import at_call
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(str(tmp_path))
+from ansible_collections.kvm.passthrough.tests.unit.support.procedures import at_call, failing
 
 
 def _change(before: Any, after: Any, **more: Any) -> Record:
@@ -208,14 +202,11 @@ def test_a_full_disk_leaves_file_and_memory_as_they_were(host: Host) -> None:
     store.note(_change("a", "b"))
     before = host.read_bytes(STATE_PATH)
 
-    def full(_unused: str) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(PassthroughError, match="No space left"), at_call(1, full):
+    with pytest.raises(PassthroughError, match="No space left"), at_call(1, failing(errno.ENOSPC)):
         store.note(Record("file", "/x", None, 1))
     assert host.read_bytes(STATE_PATH) == before
     assert store.get("file", "/x") is None
-    with pytest.raises(PassthroughError, match="No space left"), at_call(1, full):
+    with pytest.raises(PassthroughError, match="No space left"), at_call(1, failing(errno.ENOSPC)):
         store.put_back("driver", "0000:01:10.0", None)
     assert store.get("driver", "0000:01:10.0") == _change("a", "b")
     store.note(Record("file", "/y", None, 1))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import codes
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree, acpi_table
 from ansible_collections.kvm.passthrough.tests.unit.support.tables import VIRT_IORT, VIRT_MADT
 
@@ -41,10 +42,6 @@ def with_device_tree(tree: SysfsTree, status: str = "okay", **bridge: bytes) -> 
 
 def grouped(tree: SysfsTree) -> SysfsTree:
     return tree.add_smmu().add_device("00:03.0", driver="nvme", group=2)
-
-
-def codes(result: dict[str, Any]) -> list[str]:
-    return [blocker["code"] for blocker in result["blockers"]]
 
 
 def test_active_with_acpi(tree: SysfsTree) -> None:

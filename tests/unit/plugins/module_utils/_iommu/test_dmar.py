@@ -9,11 +9,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import dmar
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.firmware import FirmwareUnit, ReservedMemory
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.address import PciAddress
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
-from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_DMAR, mutilated
-
-
-def number(value: int, size: int) -> bytes:
-    return value.to_bytes(size, "little")
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_DMAR, mutilated, number
 
 
 def scope(kind: int, bus: int, *path: tuple[int, int]) -> bytes:

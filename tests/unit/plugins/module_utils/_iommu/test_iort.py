@@ -9,11 +9,7 @@ from hypothesis import given
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import iort
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.firmware import FirmwareUnit, ReservedMemory
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
-from ansible_collections.kvm.passthrough.tests.unit.support.tables import VIRT_IORT, mutilated
-
-
-def number(value: int, size: int) -> bytes:
-    return value.to_bytes(size, "little")
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import VIRT_IORT, mutilated, number
 
 
 def node(kind: int, data: bytes, mappings: int = 0, mapping_offset: int = 0) -> bytes:

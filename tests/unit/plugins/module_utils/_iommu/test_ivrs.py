@@ -8,11 +8,7 @@ from hypothesis import given
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu import ivrs
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.firmware import FirmwareUnit, ReservedMemory
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import acpi_table
-from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_IVRS, mutilated
-
-
-def number(value: int, size: int) -> bytes:
-    return value.to_bytes(size, "little")
+from ansible_collections.kvm.passthrough.tests.unit.support.tables import Q35_IVRS, mutilated, number
 
 
 def ivhd(kind: int, device: int, address: int, segment: int = 0) -> bytes:

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._iommu.report import iommu_report
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import codes
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 CPUINFO = """vendor_id       : IBM/S390
@@ -32,10 +32,6 @@ def tree(tmp_path: Path) -> SysfsTree:
         available=[f"kernel/drivers/vfio/{name}.ko" for name in ("pci/vfio-pci", "vfio_iommu_type1")]
     ).write(f"/boot/config-{tree.kernel}", CONFIG)
     return tree.write("/proc/cpuinfo", CPUINFO.format(features="sie", facilities="69 71 72"))
-
-
-def codes(result: dict[str, Any]) -> list[str]:
-    return [blocker["code"] for blocker in result["blockers"]]
 
 
 def test_active(tree: SysfsTree) -> None:

@@ -25,6 +25,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.domains import (
     BOUND,
     BRIDGE,
     CARD,
+    FOUR,
     NIC,
     PAIR,
     SCHEMAS,
@@ -42,12 +43,6 @@ INTERFACE = (
     "<address type='pci' domain='0' bus='0x0a' slot='0x10' function='0x2'/></source></interface>"
 )
 NETWORK_CARD = "<interface type='user'><mac address='52:54:00:00:00:09'/></interface>"
-FOUR: list[dict[str, Any]] = [
-    {"device": f"{CARD}.0", "guest_address": "08:00.0"},
-    {"device": f"{CARD}.1", "assigned": False},
-    {"device": f"{CARD}.2", "assigned": False},
-    {"device": f"{CARD}.3", "guest_address": "08:00.3"},
-]
 ALL_SETTINGS = {
     "managed": False,
     "guest_address": "07:00.0",

@@ -23,9 +23,9 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.connectio
 )
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.hostdev_info import hostdev_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.text import MAX_BYTES
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import DOMAIN, SCHEMAS, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import DOMAIN, SCHEMAS, hostdev_xml, show_schemas
 from ansible_collections.kvm.passthrough.tests.unit.support.pools import PF, PLAIN, VFS, machine_with_vfs
-from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt, private_libvirt
+from ansible_collections.kvm.passthrough.tests.unit.support.private_libvirt import PrivateLibvirt
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented, undocumented, unreturned
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
@@ -47,12 +47,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> SysfsTree:
     tree.add_device(BOOT_DISK, driver="nvme", nvme="nvme0", pci_class=0x010802, group=30)
     tree.write("/proc/self/mountinfo", "1 0 259:0 / / rw - ext4 /dev/nvme0n1 rw\n").write("/proc/swaps", "")
     return tree
-
-
-@pytest.fixture(scope="module")
-def daemon(machine: SysfsTree) -> Iterator[PrivateLibvirt]:
-    with private_libvirt(machine) as libvirt:
-        yield libvirt
 
 
 @pytest.fixture
@@ -270,10 +264,7 @@ def check(tmp_path: Path, *paths: str) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    if Path(SCHEMAS).is_dir():
-        link = tmp_path / SCHEMAS[1:]
-        link.parent.mkdir(parents=True)
-        link.symlink_to(SCHEMAS)
+    show_schemas(tmp_path)
     (tmp_path / "domains").mkdir()
     return tmp_path
 

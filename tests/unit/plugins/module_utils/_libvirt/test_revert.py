@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,19 +28,13 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._libvirt.revert im
     build_domains,
     build_networks,
 )
-from ansible_collections.kvm.passthrough.tests.unit.support.domains import BOUND, CARD, DOMAIN, NIC, hostdev_xml
+from ansible_collections.kvm.passthrough.tests.unit.support.domains import BOUND, DOMAIN, FOUR, NIC, hostdev_xml
 from ansible_collections.kvm.passthrough.tests.unit.support.embedded_libvirt import EmbeddedLibvirt
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 pytest.importorskip("lxml.etree")
 
 CONFIG = 2  # VIR_DOMAIN_AFFECT_CONFIG, VIR_DOMAIN_XML_INACTIVE
-FOUR: list[dict[str, Any]] = [
-    {"device": f"{CARD}.0", "guest_address": "08:00.0"},
-    {"device": f"{CARD}.1", "assigned": False},
-    {"device": f"{CARD}.2", "assigned": False},
-    {"device": f"{CARD}.3", "guest_address": "08:00.3"},
-]
 
 
 class Bench:
@@ -75,6 +68,10 @@ class Bench:
     @property
     def remembers(self) -> bool:
         return self.tree.path(STATE_PATH).exists()
+
+
+def not_asked(_uri: str) -> Any:
+    raise AssertionError("libvirt was asked")
 
 
 @pytest.fixture
@@ -176,18 +173,12 @@ def test_files_need_no_libvirt(bench: Bench) -> None:
         build_domains(bench.tree.host(), {"revert": True}, ["libvirt", "lxml.etree"])
     assert caught.value.as_result()["missing"] == ["lxml.etree"]
 
-    def connect(_uri: str) -> Any:
-        raise AssertionError("libvirt was asked")
-
-    bench.connect = connect
+    bench.connect = not_asked
     assert bench.revert()["changed"]
 
 
 def test_nothing_is_asked_of_libvirt_where_nothing_was_done(bench: Bench) -> None:
-    def connect(_uri: str) -> Any:
-        raise AssertionError("libvirt was asked")
-
-    bench.connect = connect
+    bench.connect = not_asked
     assert not bench.revert()["changed"]
 
 
@@ -267,7 +258,7 @@ def test_other_options_have_no_meaning_beside_it(bench: Bench) -> None:
     assert caught.value.as_result()["options"] == ["domain", "hostdevs"]
 
 
-def test_bindings_are_missed_only_where_something_is_to_be_taken_back(bench: Bench, tmp_path: Path) -> None:
+def test_bindings_are_missed_only_where_something_is_to_be_taken_back(bench: Bench) -> None:
     parameters = {"revert": True}
     host = bench.tree.host()
     build_domains(host, parameters, ["libvirt"])

@@ -28,7 +28,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.domains import (
     context,
     definition,
     hostdev_xml,
-    passthrough_host,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
@@ -42,11 +41,6 @@ FOUR: dict[str, dict[str, Any]] = {
 }
 
 Check = Callable[..., list[Problem]]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> SysfsTree:
-    return passthrough_host(tmp_path)
 
 
 @pytest.fixture

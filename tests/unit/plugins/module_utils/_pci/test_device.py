@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +14,6 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._pci.link import L
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.zpci import Zpci
 from ansible_collections.kvm.passthrough.tests.unit.support.counting import CountingHost
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> SysfsTree:
-    return SysfsTree(tmp_path)
 
 
 def device(tree: SysfsTree, address: str) -> PciDevice:

@@ -33,11 +33,6 @@ PROPERTIES = tuple(
 )
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> SysfsTree:
-    return SysfsTree(tmp_path)
-
-
 def everything(device: PciDevice) -> dict[str, Any]:
     """Every property of a device; the code where it cannot be told."""
     found: dict[str, Any] = {"mac_addresses": device.mac_addresses()}
@@ -132,7 +127,7 @@ def test_garbage_in_an_attribute(tree: SysfsTree, attribute: str, content: str, 
     attribute=st.sampled_from(["numa_node", "sriov_numvfs", "modalias", "vendor", "function_id", "uid", "config"]),
     content=st.binary(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_in_an_attribute(tree: SysfsTree, attribute: str, content: bytes) -> None:
     if not tree.path("/sys/bus/pci/devices/0000:00:02.0").exists():
         tree.add_device("00:02.0")

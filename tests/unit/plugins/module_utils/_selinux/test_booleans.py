@@ -14,6 +14,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux import libsemanage
 from ansible_collections.kvm.passthrough.plugins.module_utils._selinux.booleans import build, find_store
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import answering
 from ansible_collections.kvm.passthrough.tests.unit.support.selinux import POLICY_BOOLEANS, SelinuxHost
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
@@ -300,10 +301,7 @@ def test_without_bindings_where_fedora_has_the_store(bare: SelinuxHost) -> None:
 
 
 def test_setsebool_that_is_not_installed(bare: SelinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(argv: Any, timeout: float, stdin: Any) -> Any:
-        raise FileNotFoundError(argv[0])
-
-    monkeypatch.setattr(bare.host, "_runner", missing)
+    monkeypatch.setattr(bare.host, "_runner", answering({}))
     with pytest.raises(PassthroughError) as caught:
         run(bare, {"virt_use_sysfs": True})
     assert caught.value.code == "command_missing"

@@ -22,8 +22,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.machine import DRIVE
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SETTINGS, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
-
-from .test_virtual_functions import asked, run
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import asked, run
 
 MAC = "52:54:00:00:00:01"
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
+from ansible_collections.kvm.passthrough.tests.unit.support import virtual_functions
 from ansible_collections.kvm.passthrough.tests.unit.support.nvme import DRIVE, NvmeKernel, nvme_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
@@ -28,9 +27,7 @@ def kernel_fixture(tmp_path: Path) -> NvmeKernel:
 def run(
     kernel: NvmeKernel, count: int, vfs: list[dict[str, Any]] | None = None, *, check: bool = False, pf: Any = DRIVE
 ) -> dict[str, Any]:
-    pfs = [{"pf": pf, "count": count, "vfs": vfs or []}]
-    params = {"pfs": pfs, "persistent": True, "force": [], "timeout": 5, "revert": False}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
+    return virtual_functions.run(kernel, {"pf": pf, "count": count, "vfs": vfs or []}, check=check)
 
 
 def failure(
@@ -90,9 +87,8 @@ def test_everything_is_taken_back(kernel: NvmeKernel) -> None:
             kernel.write_attribute(f"/sys/bus/pci/devices/{DRIVE}/sriov_numvfs", f"{vfs}\n")
         before = tree_listing(kernel.root, ("run", "var"))
         assert run(kernel, 2, BOTH)["changed"]
-        params: dict[str, Any] = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5}
-        predicted = execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=True)
-        assert execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=False) == predicted
+        predicted = virtual_functions.revert(kernel, check=True)
+        assert virtual_functions.revert(kernel) == predicted
         assert predicted["changed"]
         assert states(kernel) == NOTHING
         assert tree_listing(kernel.root, ("run", "var")) == before

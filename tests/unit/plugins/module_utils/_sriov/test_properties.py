@@ -18,8 +18,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DE
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
-
-from .test_virtual_functions import run
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import run
 
 ENTRIES = st.fixed_dictionaries(
     {"vf": st.integers(0, 3) | st.just("all")},
@@ -62,7 +61,7 @@ def holds(kernel: SriovKernel, pfs: list[dict[str, Any]]) -> None:
                         assert kernel.setting(pf["pf"], index, word) == entry[name]
 
 
-@settings(max_examples=30, deadline=None, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, min_size=1, max_size=5))
 def test_all_or_nothing(steps: list[tuple[list[dict[str, Any]], bool, str | None]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

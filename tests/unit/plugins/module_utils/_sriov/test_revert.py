@@ -10,32 +10,19 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
 from ansible_collections.kvm.passthrough.tests.unit.support.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import PF, VF0
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
-
-NUMVFS, AUTOPROBE = (f"{PCI_DEVICES}/{PF}/{name}" for name in ("sriov_numvfs", "sriov_drivers_autoprobe"))
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import revert, run
 
 
 @pytest.fixture(name="kernel")
 def kernel_fixture(tmp_path: Path) -> SriovKernel:
     return sriov_host(tmp_path)
-
-
-def run(kernel: SriovKernel, *pfs: dict[str, Any], **options: Any) -> dict[str, Any]:
-    params = {"pfs": list(pfs), "revert": False, "persistent": True, "force": [], "timeout": 5, **options}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=False)
-
-
-def revert(kernel: SriovKernel, check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {"pfs": None, "revert": True, "persistent": True, "force": [], "timeout": 5, **options}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
 
 
 def pictured(kernel: SriovKernel) -> dict[str, str]:
@@ -89,7 +76,7 @@ def test_nothing_is_done_where_nothing_was_done(kernel: SriovKernel) -> None:
 
 def test_after_a_reboot_only_the_records_are_left(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []}, persistent=False)
-    kernel._set_numvfs(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
+    kernel.write_attribute(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
     kernel.tree.set_attribute(SECOND_PF, "sriov_drivers_autoprobe", "1")
     assert not revert(kernel)["changed"]
     assert not kernel.exists(STATE_PATH)
@@ -98,8 +85,8 @@ def test_after_a_reboot_only_the_records_are_left(kernel: SriovKernel) -> None:
 def test_another_number_by_somebody_else_stays(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []})
     numvfs = f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs"
-    kernel._set_numvfs(numvfs, "0")
-    kernel._set_numvfs(numvfs, "5")
+    kernel.write_attribute(numvfs, "0")
+    kernel.write_attribute(numvfs, "5")
     done = revert(kernel)
     assert kernel.attribute(numvfs) == "5"
     (kept,) = done["kept"]
@@ -124,8 +111,8 @@ def test_another_setting_by_somebody_else_stays(kernel: SriovKernel) -> None:
 
 def test_a_card_that_is_gone_is_told_and_forgotten(kernel: SriovKernel) -> None:
     run(kernel, {"pf": SECOND_PF, "count": 3, "vfs": []})
-    kernel._set_numvfs(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
-    kernel._remove_device(SECOND_PF)
+    kernel.write_attribute(f"{PCI_DEVICES}/{SECOND_PF}/sriov_numvfs", "0")
+    kernel.remove_device(SECOND_PF)
     done = revert(kernel)
     assert SECOND_PF in done["warnings"][0]
     assert not kernel.exists(STATE_PATH)
@@ -135,7 +122,7 @@ def test_a_card_that_is_gone_is_told_and_forgotten(kernel: SriovKernel) -> None:
 def test_vfs_that_a_guest_has_are_refused(kernel: SriovKernel) -> None:
     run(kernel, {"pf": PF, "count": 4, "vfs": []})
     kernel.drivers["vfio-pci"] = frozenset()
-    kernel._modprobe(["vfio-pci"])
+    kernel.run(["modprobe", "vfio-pci"])
     kernel.tree.bind(VF0, "vfio-pci")
     group = kernel.link_name(f"{PCI_DEVICES}/{VF0}/iommu_group")
     kernel.tree.path("/proc/4711/fd").mkdir(parents=True)

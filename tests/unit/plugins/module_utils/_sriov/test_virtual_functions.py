@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH, StateStore
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import Bus
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.grammar import parse_selector
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.boot import SCRIPT_PATH, UNIT_PATH, WANTS_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.revert import build_any
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov.virtual_functions import FORCIBLE_CODES
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build as build_devices
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import run as run_devices
 from ansible_collections.kvm.passthrough.tests.unit.support.faults import Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import PCI_DEVICES
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import NVME, PF, TWINS, VF0, VF1
 from ansible_collections.kvm.passthrough.tests.unit.support.sriov import SECOND_PF, SriovKernel, sriov_host
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
+from ansible_collections.kvm.passthrough.tests.unit.support.virtual_functions import asked, run
 
 MAC = "52:54:00:00:00:01"
 NUMVFS, AUTOPROBE = (f"{PCI_DEVICES}/{PF}/{name}" for name in ("sriov_numvfs", "sriov_drivers_autoprobe"))
@@ -34,15 +33,6 @@ def kernel_fixture(tmp_path: Path) -> SriovKernel:
     return sriov_host(tmp_path)
 
 
-def asked(pf: Any = PF, count: int = 4, vfs: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
-    return {"pf": pf, "count": count, "vfs": vfs or [], **more}
-
-
-def run(kernel: SriovKernel, *pfs: dict[str, Any], check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {"pfs": list(pfs), "persistent": True, "force": [], "timeout": 5, "revert": False, **options}
-    return execute(kernel, build_any(kernel, params), module="sriov_vfs", check_mode=check)
-
-
 def failure(kernel: SriovKernel, *pfs: dict[str, Any], **options: Any) -> PassthroughError:
     with pytest.raises(PassthroughError) as caught:
         run(kernel, *pfs, **options)
@@ -50,17 +40,7 @@ def failure(kernel: SriovKernel, *pfs: dict[str, Any], **options: Any) -> Passth
 
 
 def bind(kernel: SriovKernel, *devices: Any, state: str = "bound", persistent: bool = False) -> dict[str, Any]:
-    params = {
-        "devices": list(devices),
-        "state": state,
-        "driver": "vfio-pci",
-        "exclusive": False,
-        "group": "require",
-        "persistent": persistent,
-        "force": [],
-        "timeout": 5,
-    }
-    return execute(kernel, build_devices(kernel, params), module="vfio_devices", check_mode=False)
+    return run_devices(kernel, *devices, state=state, driver="vfio-pci", persistent=persistent)
 
 
 def open_vfio(kernel: SriovKernel, address: str) -> None:
@@ -246,7 +226,7 @@ def test_a_virtual_function_that_a_guest_has(kernel: SriovKernel) -> None:
 
 
 def test_a_virtual_function_that_the_host_is_reached_by(kernel: SriovKernel) -> None:
-    kernel.tree._add_interface("enp1s0v1", "52:54:00:00:01:11", kernel.tree.device_path(VF1))
+    kernel.tree.add_interface("enp1s0v1", "52:54:00:00:01:11", kernel.tree.device_path(VF1))
     address = {"family": "inet", "local": "192.0.2.20", "scope": "global"}
     kernel.addresses.append({"ifname": "enp1s0v1", "addr_info": [address]})
     error = failure(kernel, asked())
@@ -320,7 +300,7 @@ def test_a_card_with_a_switch_has_an_interface_for_each_function(kernel: SriovKe
     within = kernel.tree.device_path(SECOND_PF)
     for name, port in (("enp7s0", "p0"), ("a_representor", "pf0vf0"), ("b_representor", "c1pf0sf88")):
         if port != "p0":
-            kernel.tree._add_interface(name, "52:54:00:00:07:99", within)
+            kernel.tree.add_interface(name, "52:54:00:00:07:99", within)
         kernel.tree.write(f"/sys/class/net/{name}/phys_port_name", f"{port}\n")
     assert run(kernel, asked(SECOND_PF, vfs=[{"vf": 0, "trust": True}]))["pfs"][0]["interface"] == "enp7s0"
 

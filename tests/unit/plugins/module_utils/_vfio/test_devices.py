@@ -14,15 +14,14 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.binding import LoadModule
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.initramfs_tools import HOOK_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.modprobe import MODPROBE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.rules import RULES_PATH, parse
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.settings import MODULES_PATH, STAMP_PATH
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import OWN, quadruple, run
 from ansible_collections.kvm.passthrough.tests.unit.support.initramfs import InitramfsToolsStandIn, contents
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import (
@@ -39,27 +38,10 @@ from ansible_collections.kvm.passthrough.tests.unit.support.machine import (
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
-DEFAULTS: dict[str, Any] = {
-    "state": "bound",
-    "driver": "auto",
-    "exclusive": False,
-    "group": "require",
-    "persistent": True,
-    "force": [],
-    "timeout": 5,
-}
-# The folders of the lock and of the record of changes stay.
-OWN = ("run", "var")
-
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> FakeKernel:
     return hypervisor(tmp_path)
-
-
-def run(kernel: FakeKernel, *devices: Any, check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {**DEFAULTS, "devices": list(devices), **options}
-    return execute(kernel, build(kernel, params), module="vfio_devices", check_mode=check)
 
 
 def refused(kernel: FakeKernel, *devices: Any, **options: Any) -> PassthroughError:
@@ -79,22 +61,6 @@ def codes(error: PassthroughError) -> list[tuple[str, str]]:
 
 def driver(kernel: FakeKernel, address: str) -> str | None:
     return kernel.link_name(f"/sys/bus/pci/devices/{address}/driver")
-
-
-def quadruple(kernel: FakeKernel, *devices: Any, **options: Any) -> dict[str, Any]:
-    """check, run, check, run: the check predicts the run and writes nothing; the second run changes nothing."""
-    before = tree_hash(kernel.root)
-    predicted = run(kernel, *devices, check=True, **options)
-    assert tree_hash(kernel.root) == before
-    done = run(kernel, *devices, **options)
-    assert done == predicted
-    after = tree_hash(kernel.root)
-    for check in (True, False):
-        again = run(kernel, *devices, check=check, **options)
-        assert not again["changed"]
-        assert again["actions"] == []
-        assert tree_hash(kernel.root) == after
-    return done
 
 
 # -- bind and release --------------------------------------------------------------------------------------
@@ -500,7 +466,7 @@ def test_release_of_a_place_forgets_what_was_there(kernel: FakeKernel) -> None:
 
 def test_devices_that_are_gone_are_told_until_exclusive_drops_them(kernel: FakeKernel) -> None:
     run(kernel, TWINS[0], TWINS[1], VF0, VF1)
-    kernel._remove_device(TWINS[0])
+    kernel.remove_device(TWINS[0])
     replace_device(kernel, VF1, driver="igbvf")
 
     done = quadruple_without_change(kernel, VF0)
@@ -875,16 +841,6 @@ def test_images_of_a_killed_run_are_built(kernel: FakeKernel) -> None:
     run(kernel, VF0, state="released")
     kernel.tree.write(STAMP_PATH, "{}\n")
     assert [action["target"] for action in quadruple(kernel, VF0, state="released")["actions"]] == ["initramfs"]
-
-
-def test_an_image_that_lacks_the_rules_is_an_error(kernel: FakeKernel) -> None:
-    before = tree_hash(kernel.root, OWN)
-    assert kernel.initramfs is not None
-    kernel.initramfs.ignores_settings = True
-    with pytest.raises(PassthroughError) as caught:
-        run(kernel, VF0)
-    assert caught.value.code == "initramfs_incomplete"
-    assert tree_hash(kernel.root, OWN) == before
 
 
 def test_an_image_that_lacks_the_module_is_an_error(kernel: FakeKernel) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed, Host
+from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._pci.device import PciDevice
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards import registry
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Guard, GuardContext, Reason
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import answering
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash
 
@@ -333,10 +335,7 @@ def test_what_cannot_be_seen_in_a_container_is_null_and_said(tree: SysfsTree) ->
 
 
 def test_routes_that_cannot_be_listed(tree: SysfsTree) -> None:
-    def no_programs(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
-        raise FileNotFoundError(argv[0])
-
-    result = devices_report(tree.host(runner=no_programs), ["01:00.0"])
+    result = devices_report(tree.host(runner=answering({})), ["01:00.0"])
     assert result["devices"][0]["interfaces"][0]["uses"] is None
     assert any(text.startswith("uses of network interfaces: addresses and routes") for text in result["unreadable"])
 
@@ -358,10 +357,10 @@ def test_a_kernel_whose_modules_are_gone(tree: SysfsTree) -> None:
 
 
 def test_without_root_rights_former_interfaces_are_not_known(tree: SysfsTree) -> None:
-    state = tree.path("/var/lib/kvm-passthrough/state.json")
+    state = tree.path(STATE_PATH)
     state.parent.mkdir(parents=True)
     state.symlink_to("state.json")  # which root cannot read either
-    assert any("/var/lib/kvm-passthrough/state.json" in text for text in report(tree, ["01:10.0"])["unreadable"])
+    assert any(STATE_PATH in text for text in report(tree, ["01:10.0"])["unreadable"])
 
 
 # -- the tree -------------------------------------------------------------------------------------------------

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Host
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import STATE_PATH
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import OWN, run
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel, Fault
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import SLOT, TWINS, VF0, VF1, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.procedures import WRITING_CALLS
@@ -49,56 +48,47 @@ FAULTS = st.dictionaries(st.integers(1, 14), st.sampled_from([Fault.EIO, Fault.I
 _NO_SHRINKING = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
 
 
-@settings(max_examples=25, deadline=None, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, phases=_NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(REQUESTS, FAULTS), min_size=1, max_size=4))
 def test_all_or_nothing(steps: list[tuple[dict[str, Any], dict[int, Fault]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         kernel = hypervisor(Path(folder))
-        pristine = tree_listing(kernel.root, ("run", "var"))
+        pristine = tree_listing(kernel.root, OWN)
         for params, faults in steps:
-            before = tree_listing(kernel.root, ("run", "var"))
+            before = tree_listing(kernel.root, OWN)
             records = kernel.attribute(STATE_PATH)
             try:
-                predicted = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=True)
+                predicted = run(kernel, check=True, **params)
             except PassthroughError:
-                assert tree_listing(kernel.root, ("run", "var")) == before
+                assert tree_listing(kernel.root, OWN) == before
                 continue
-            assert tree_listing(kernel.root, ("run", "var")) == before
+            assert tree_listing(kernel.root, OWN) == before
             kernel.writes.clear()
             kernel.faults.by_number = dict(faults)
             try:
-                done = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
+                done = run(kernel, **params)
             except PassthroughError:
-                assert tree_listing(kernel.root, ("run", "var")) == before
+                assert tree_listing(kernel.root, OWN) == before
                 assert kernel.attribute(STATE_PATH) == records
                 continue
             assert done == predicted
             kernel.faults.clear()
-            again = execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
+            again = run(kernel, **params)
             assert not again["changed"]
         kernel.faults.clear()
         nothing = {**steps[0][0], "devices": [], "state": "bound", "exclusive": True}
-        execute(kernel, build(kernel, nothing), module="vfio_devices", check_mode=False)
+        run(kernel, **nothing)
         assert kernel.attribute(STATE_PATH) is None
         if "vfio-pci" in kernel.loaded:
             kernel.run(["modprobe", "-r", "vfio-pci"])
-        assert tree_listing(kernel.root, ("run", "var")) == pristine
+        assert tree_listing(kernel.root, OWN) == pristine
 
 
 # -- four devices, of which the third goes wrong -----------------------------------------------------------
 
 FOUR = [VF0, VF1, *TWINS]
 THIRD = FOUR[2]
-OWN = ("run", "var")
 NOT_TO_BE_BROUGHT_BACK = (Fault.HANG, Fault.VANISH)
-
-
-def run(kernel: FakeKernel, devices: list[str], state: str, *, persistent: bool = True) -> dict[str, Any]:
-    params = {
-        "devices": devices, "state": state, "driver": "auto", "exclusive": False, "group": "require",
-        "persistent": persistent, "force": [], "timeout": 5,
-    }  # fmt: skip
-    return execute(kernel, build(kernel, params), module="vfio_devices", check_mode=False)
 
 
 def drivers(kernel: FakeKernel, devices: list[str]) -> list[str | None]:
@@ -112,7 +102,7 @@ def test_of_four_the_third_goes_wrong(tmp_path: Path, fault: Fault, attribute: s
     before = tree_listing(kernel.root, OWN)
     kernel.faults.inject(THIRD, attribute, fault)
     try:
-        run(kernel, FOUR, "bound")
+        run(kernel, *FOUR, state="bound")
     except PassthroughError as error:
         result = error.as_result()
     else:  # late is early enough, and only who is asked to take the device can decline
@@ -184,18 +174,18 @@ def test_killed_at_any_moment(tmp_path: Path, state: str, following: str, persis
         kernel = hypervisor(tmp_path / str(moment))
         pristine = tree_listing(kernel.root, OWN)
         if state == "released":
-            run(kernel, devices, "bound", persistent=persistent)
+            run(kernel, *devices, state="bound", persistent=persistent)
         try:
             with killed_at(kernel, moment):
-                run(kernel, devices, state, persistent=persistent)
+                run(kernel, *devices, state=state, persistent=persistent)
             break
         except Killed:
             pass
-        run(kernel, devices, following, persistent=persistent)
+        run(kernel, *devices, state=following, persistent=persistent)
         expected = ["vfio-pci"] * 2 if following == "bound" else ["igbvf", "e1000e"]
         assert drivers(kernel, devices) == expected, moment
-        assert not run(kernel, devices, following, persistent=persistent)["changed"], moment
-        run(kernel, devices, "released", persistent=persistent)
+        assert not run(kernel, *devices, state=following, persistent=persistent)["changed"], moment
+        run(kernel, *devices, state="released", persistent=persistent)
         assert kernel.attribute(STATE_PATH) is None, moment
         if "vfio-pci" in kernel.loaded:
             kernel.run(["modprobe", "-r", "vfio-pci"])

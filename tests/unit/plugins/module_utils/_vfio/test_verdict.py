@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.base import Finding, Severity
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import devices_report
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.verdict import is_assignable
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import run
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
@@ -112,7 +111,7 @@ def host_of(folder: Path, made: dict[str, Any]) -> FakeKernel:
     return FakeKernel(tree, drivers, addresses=[address])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(HOST)
 def test_assignable_is_what_binding_accepts(made: dict[str, Any]) -> None:
     """A device on its way from the host is accepted with its group exactly when nothing is known or feared to stand
@@ -134,18 +133,8 @@ def test_assignable_is_what_binding_accepts(made: dict[str, Any]) -> None:
 
 def accepts(kernel: FakeKernel, address: str) -> bool:
     """Whether vfio_devices would bind the device together with its group."""
-    params = {
-        "devices": [address],
-        "state": "bound",
-        "driver": "vfio-pci",
-        "exclusive": False,
-        "group": "include",
-        "persistent": False,
-        "force": [],
-        "timeout": 5,
-    }
     try:
-        execute(kernel, build(kernel, params), module="vfio_devices", check_mode=True)
+        run(kernel, address, check=True, driver="vfio-pci", group="include", persistent=False)
     except PassthroughError:
         return False
     return True

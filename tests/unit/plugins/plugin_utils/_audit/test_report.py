@@ -8,7 +8,6 @@ import base64
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +19,10 @@ from ansible_collections.kvm.passthrough.plugins.plugin_utils._audit.inventory i
 from ansible_collections.kvm.passthrough.plugins.plugin_utils._audit.report import fleet_report, host_entry
 from ansible_collections.kvm.passthrough.tests.unit.support import fleet
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import TWINS
+from ansible_collections.kvm.passthrough.tests.unit.support.places import ROOT
 
 from .conftest import TIME
 
-ROOT = Path(__file__).resolve().parents[5]
 SCHEMA = ROOT / "docs/audit_report.schema.json"
 
 Kinds = dict[str, dict[str, Any]]

@@ -111,7 +111,7 @@ def test_what_is_at_work_is_told_with_its_options(tree: SysfsTree) -> None:
     [
         ("/etc/modprobe.d/local.conf", "blacklist vfio-pci\n", "vfio_pci_blacklisted", "/etc/modprobe.d/local.conf"),
         ("/proc/cmdline", "modprobe.blacklist=vfio_pci\n", "vfio_pci_blacklisted", "modprobe.blacklist=vfio_pci"),
-        ("/run/modprobe.d/a.conf", "install vfio /bin/false\n", "vfio_not_loadable", "runs '/bin/false' instead"),
+        ("/run/modprobe.d/a.conf", "install vfio /bin/false\n", "vfio_not_loadable", "has it run '/bin/false' instead"),
         ("/lib/modprobe.d/a.conf", "install vfio_iommu_type1 /bin/true\n", "vfio_not_loadable", "vfio_iommu_type1"),
         ("/proc/cmdline", "module_blacklist=vfio_pci\n", "vfio_not_loadable", "module_blacklist=vfio_pci"),
         ("/proc/sys/kernel/modules_disabled", "1\n", "vfio_not_loadable", "kernel.modules_disabled = 1"),
@@ -123,7 +123,7 @@ def test_what_keeps_the_modules_from_being_loaded(tree: SysfsTree, path: str, te
     result = report(tree)
     assert codes(result) == [code]
     found = blocker(result, code)
-    assert told.replace("runs", "has it run") in found["message"]
+    assert told in found["message"]
     assert result["vfio"]["pci"]["blacklisted"] is (code == "vfio_pci_blacklisted")
     # What is at work already does not have to be loaded.
     for module in ("vfio", "vfio_pci", "vfio_iommu_type1"):

@@ -21,6 +21,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.guards.regis
     GUARDS,
     check_device,
 )
+from ansible_collections.kvm.passthrough.tests.unit.support.iommu import answering
 from ansible_collections.kvm.passthrough.tests.unit.support.sysfs import SysfsTree
 
 NIC, NIC2, DISK, DISK2 = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0", "0000:03:00.0"
@@ -433,7 +434,7 @@ def test_a_pf_answers_for_its_vfs(machine: Machine) -> None:
     tree = machine.tree
     tree.add_device("0000:05:00.0", pci_class=0x020000, driver="igb", group=30, totalvfs=7)
     vf = str(tree.add_vfs("0000:05:00.0", 2, driver="igbvf", first_group=31)[1])
-    tree._add_interface("eth7", "52:54:00:00:00:07", tree.device_path(vf))
+    tree.add_interface("eth7", "52:54:00:00:00:07", tree.device_path(vf))
     machine.address("eth7", "192.0.2.1")
     found = machine.findings("0000:05:00.0")
     assert [finding.code for finding in found] == ["management_network", "has_vfs"]
@@ -450,10 +451,7 @@ def test_unreadable_network_evidence(machine: Machine, printed: str) -> None:
 
 
 def test_without_iproute(machine: Machine) -> None:
-    def missing(argv: Sequence[str], timeout: float, stdin: str | None) -> Completed:
-        raise FileNotFoundError(argv[0])
-
-    machine.run = missing  # type: ignore[method-assign]
+    machine.run = answering({})  # type: ignore[method-assign, assignment]
     assert machine.unknown(NIC) == ["management_network"]
 
 

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence import modprobe, options
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.modprobe import MODPROBE_PATH
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import OWN, quadruple, run
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import TWINS, VF0, VF1, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
-
-from .test_tools import OWN, quadruple, run
 
 RELOAD = "load the module of vfio-pci again, whose options are read once"
 UNLOAD = "unload the module of vfio-pci, whose options are read once"

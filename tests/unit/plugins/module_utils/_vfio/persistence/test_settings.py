@@ -24,6 +24,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.
 from ansible_collections.kvm.passthrough.tests.unit.support.initramfs import cpio
 from ansible_collections.kvm.passthrough.tests.unit.support.kernel import FakeKernel
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import KERNELS, hypervisor
+from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import STUB_INFO
 
 VF = PersistentDevice(PciAddress.parse("0000:01:10.0"), 0x8086, 0x10CA, 0x8086, 0xA03C, "vfio-pci", ("igbvf",))
 OTHER = PersistentDevice(PciAddress.parse("0000:41:00.2"), 0x15B3, 0x101E, 0x15B3, 0x0001, "mlx5_vfio_pci")
@@ -167,7 +168,7 @@ def test_what_cannot_be_persistent(kernel: FakeKernel) -> None:
     assert obstacle() is None
     kernel.tree.write("/boot/efi/EFI/Linux/debian-6.1.efi", "MZ")
     assert obstacle() is None  # it is there, but the host did not boot it
-    found = obstacle(**{"/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f": "systemd-stub"})
+    found = obstacle(**{STUB_INFO: "systemd-stub"})
     assert found.code == "persistence_unsupported"
     assert "/boot/efi/EFI/Linux/debian-6.1.efi" in found.message
     assert "ostree" in obstacle(**{"/run/ostree-booted": ""}).message

@@ -15,11 +15,10 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
-from ansible_collections.kvm.passthrough.plugins.module_utils._core.runner import execute
-from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.devices import build
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence import dracut, mkinitcpio
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.modprobe import MODPROBE_PATH
 from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.persistence.rules import RULES_PATH
+from ansible_collections.kvm.passthrough.tests.unit.support.devices import OWN, quadruple, run
 from ansible_collections.kvm.passthrough.tests.unit.support.initramfs import (
     DracutStandIn,
     InitramfsToolsStandIn,
@@ -31,7 +30,6 @@ from ansible_collections.kvm.passthrough.tests.unit.support.kill import Case, ba
 from ansible_collections.kvm.passthrough.tests.unit.support.machine import KERNELS, TWINS, VF0, hypervisor
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_hash, tree_listing
 
-OWN = ("run", "var")
 SHARE = 6
 """One in so many of the moments at which a run may be killed is judged by each case."""
 FEDORA = "/boot/initramfs-{}.img"
@@ -49,26 +47,6 @@ TOOLS: dict[str, tuple[Any, dict[str, str], tuple[str, ...]]] = {
 def machine(name: str, root: Path) -> FakeKernel:
     tool, options, _images = TOOLS[name]
     return hypervisor(root).install(tool, *KERNELS, **options)
-
-
-def run(kernel: FakeKernel, *devices: Any, check: bool = False, **options: Any) -> dict[str, Any]:
-    params = {
-        "devices": list(devices), "state": "bound", "driver": "vfio-pci", "exclusive": False, "group": "require",
-        "persistent": True, "force": [], "timeout": 5, "options": None, **options,
-    }  # fmt: skip
-    return execute(kernel, build(kernel, params), module="vfio_devices", check_mode=check)
-
-
-def quadruple(kernel: FakeKernel, *devices: Any, **options: Any) -> dict[str, Any]:
-    before = tree_hash(kernel.root)
-    predicted = run(kernel, *devices, check=True, **options)
-    assert tree_hash(kernel.root) == before
-    assert run(kernel, *devices, **options) == predicted
-    after = tree_hash(kernel.root)
-    for check in (True, False):
-        assert run(kernel, *devices, check=check, **options)["actions"] == []
-    assert tree_hash(kernel.root) == after
-    return predicted
 
 
 @pytest.mark.parametrize("name", TOOLS)
