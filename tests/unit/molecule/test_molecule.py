@@ -91,7 +91,7 @@ def test_podman_gets_our_settings_only_where_it_needs_them(
 
 def test_the_hardware_is_that_of_a_host_with_an_active_iommu(tmp_path: Path) -> None:
     script = scenarios.DIRECTORY / "vfio_host/hardware.py"
-    subprocess.run([sys.executable, script, tmp_path], check=True, env={**os.environ})
+    subprocess.run([sys.executable, script, tmp_path], check=True)
     host = Host(str(tmp_path))
     assert iommu_report(host)["state"] == "active"
     drivers = {str(device.address): device.driver for device in Bus(host).devices()}

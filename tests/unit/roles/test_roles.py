@@ -42,12 +42,9 @@ def test_variables_begin_with_the_name_of_the_role(role: str) -> None:
     assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
 
 
-@pytest.mark.parametrize(
-    ("variable", "option"),
-    [(name, name) for name in ("driver", "exclusive", "force", "group", "options", "persistent", "timeout")],
-)
-def test_vfio_host_means_the_same_as_vfio_devices(variable: str, option: str) -> None:
-    ours, theirs = options("vfio_host")[f"vfio_host_{variable}"], documented_options("vfio_devices")[option]
+@pytest.mark.parametrize("option", ["driver", "exclusive", "force", "group", "options", "persistent", "timeout"])
+def test_vfio_host_means_the_same_as_vfio_devices(option: str) -> None:
+    ours, theirs = options("vfio_host")[f"vfio_host_{option}"], documented_options("vfio_devices")[option]
     assert {key: ours.get(key) for key in ("type", "default")} == {key: theirs.get(key) for key in ("type", "default")}
 
 

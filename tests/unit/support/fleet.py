@@ -29,6 +29,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._vfio.info import 
 
 from .domains import hostdev_xml
 from .iommu import REMAPPED, TYPE1_KO, VFIO_KO, ready_host
+from .kernel import FakeKernel
 from .machine import TWINS, hypervisor
 from .sysfs import SysfsTree
 
@@ -305,13 +306,20 @@ def no_firmware(root: Path) -> dict[str, Any]:
     return answers(tree.host(runner=ip_of(MANAGEMENT)), Libvirt())
 
 
-def server(root: Path) -> dict[str, Any]:
-    """Network cards: VFs in a pool, one that two guests have, one that is gone, one that somebody took back."""
+def _hypervisor(root: Path) -> FakeKernel:
+    """A machine with VT-d at work, and with names for its devices."""
     kernel = hypervisor(root)
     tree = kernel.tree
     tree.write("/proc/sys/kernel/arch", "x86_64\n").write("/dev/kvm", "").set_cpu().write("/proc/interrupts", REMAPPED)
     tree.add_vtd().add_modules(available=[VFIO_KO, TYPE1_KO])
     tree.write("/usr/share/misc/pci.ids", NAMES).write("/proc/iomem", "")
+    return kernel
+
+
+def server(root: Path) -> dict[str, Any]:
+    """Network cards: VFs in a pool, one that two guests have, one that is gone, one that somebody took back."""
+    kernel = _hypervisor(root)
+    tree = kernel.tree
     twice = hostdev_xml("0000:05:00.0")
     four = "".join(hostdev_xml(f"0000:02:00.{function}") for function in (0, 1))
     records = [
@@ -343,11 +351,7 @@ def server(root: Path) -> dict[str, Any]:
 
 def guests(root: Path) -> dict[str, Any]:
     """Guests and a pool, and an inventory that asks for something else."""
-    kernel = hypervisor(root)
-    tree = kernel.tree
-    tree.write("/proc/sys/kernel/arch", "x86_64\n").write("/dev/kvm", "").set_cpu().write("/proc/interrupts", REMAPPED)
-    tree.add_vtd().add_modules(available=[VFIO_KO, TYPE1_KO])
-    tree.write("/usr/share/misc/pci.ids", NAMES).write("/proc/iomem", "")
+    kernel = _hypervisor(root)
     first, second = TWINS
     libvirt = Libvirt(
         [Domain("web01", hostdev_xml(first)), Domain("web02", hostdev_xml(second)), Domain("db01"), Domain("db02")],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Callable
 from unittest import mock
 
@@ -85,6 +86,20 @@ def failing(number: int) -> Callable[[str], None]:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path, number: int) -> Iterator[None]:
+    """Nothing below this folder can be opened for writing; the errno tells why."""
+    real = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if str(path).startswith(str(folder)) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *rest, **named)
+
+    with mock.patch.object(os, "open", refuse):
+        yield
 
 
 class FilesProcedure:

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import pkgutil
 from typing import Any
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins import modules
+from ansible_collections.kvm.passthrough.tests.unit.support.examples import MODULES
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented
 
-CHANGING = sorted(module.name for module in pkgutil.iter_modules(modules.__path__) if not module.name.endswith("_info"))
+CHANGING = [name for name in MODULES if not name.endswith("_info")]
 # What every module that changes something returns, from one place (_core/runner.py).
 COMMON = ("actions", "problems", "failed_action", "undone", "not_undone")
 # Fields of these that mean the same in all modules; what is before and after is theirs.

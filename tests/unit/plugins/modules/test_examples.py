@@ -5,16 +5,13 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import re
 from typing import Any
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins import modules
+from ansible_collections.kvm.passthrough.tests.unit.support.examples import MODULES
 from ansible_collections.kvm.passthrough.tests.unit.support.query import documented
-
-MODULES = sorted(module.name for module in pkgutil.iter_modules(modules.__path__))
 
 
 def keys_of(documentation: dict[str, Any]) -> set[str]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -31,6 +30,7 @@ from ansible_collections.kvm.passthrough.tests.unit.support.extlinux import (
     ExtlinuxHost,
 )
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
+from ansible_collections.kvm.passthrough.tests.unit.support.procedures import unwritable
 from ansible_collections.kvm.passthrough.tests.unit.support.tree import tree_listing
 
 DROP_IN = "/etc/u-boot-menu/conf.d/a.conf"
@@ -320,15 +320,7 @@ def test_a_menu_that_changes_all_the_time_is_left_alone(on: ExtlinuxHost) -> Non
 @pytest.mark.parametrize("name", ["double quotes", "by hand"])
 def test_a_boot_partition_that_is_read_only_or_full(tmp_path: Path, name: str, error: int) -> None:
     on = ExtlinuxHost(tmp_path, **HOSTS[name])
-    boot = str(on.path("/boot"))
-    real = os.open
-
-    def refuse(path: Any, flags: int, *rest: Any, **named: Any) -> int:
-        if str(path).startswith(boot) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-            raise OSError(error, os.strerror(error))
-        return real(path, flags, *rest, **named)
-
-    with mock.patch.object(os, "open", refuse):
+    with unwritable(on.path("/boot"), error):
         found = failed(on, "file_unwritable", ["intel_iommu=on"])
     assert os.strerror(error) in str(found)
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -19,6 +18,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._core.errors impor
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.host import Completed
 from ansible_collections.kvm.passthrough.plugins.module_utils._core.state import StateStore
 from ansible_collections.kvm.passthrough.tests.unit.support.parameters import failed, refused, run
+from ansible_collections.kvm.passthrough.tests.unit.support.procedures import unwritable
 from ansible_collections.kvm.passthrough.tests.unit.support.systemd_boot import (
     ESP,
     KERNELS,
@@ -404,15 +404,7 @@ def test_a_wrong_image_never_replaces_the_old_one(
 @pytest.mark.parametrize("name", ["settings", "no settings", "images"])
 def test_a_boot_partition_that_is_read_only_or_full(tmp_path: Path, name: str, error: int) -> None:
     on = SystemdBootHost(tmp_path, **HOSTS[name])
-    esp = str(on.path(ESP))
-    real = os.open
-
-    def refuse(path: Any, flags: int, *rest: Any, **named: Any) -> int:
-        if str(path).startswith(esp) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-            raise OSError(error, os.strerror(error))
-        return real(path, flags, *rest, **named)
-
-    with mock.patch.object(os, "open", refuse):
+    with unwritable(on.path(ESP), error):
         found = failed(on, "file_unwritable", ["intel_iommu=on"])
     assert os.strerror(error) in str(found)
 
