@@ -106,7 +106,7 @@ def try_series(core: str, python: str, interpreter: str) -> Row:
             return f"{FAILED if status else PASSED} ({time.monotonic() - started:.0f} s)"
 
         sanity = check("sanity", ["ansible-test", "sanity", "--local"])
-        units = check("units", ["ansible-test", "units", "--python", python, *UNITS])
+        units = check("units", ["ansible-test", "units", "--python", python, *(f"{folder}/" for folder in UNITS)])
     return Row(version, python, sanity, units)
 
 
