@@ -13,7 +13,6 @@ import yaml
 
 from ansible_collections.kvm.passthrough.tests.unit.support import query
 from ansible_collections.kvm.passthrough.tests.unit.support.examples import (
-    MODULES,
     Example,
     all_examples,
     in_markdown,
@@ -31,7 +30,7 @@ def test_no_example_is_wrong() -> None:
 
 def test_the_examples_that_are_known_to_be_there_are_looked_at() -> None:
     texts = [example.text for example in EXAMPLES]
-    assert sum(example.kind == "yaml" for example in EXAMPLES) >= len(MODULES) + 10
+    assert sum(example.kind == "yaml" for example in EXAMPLES) >= len(query.MODULES) + 10
     assert "ansible kvm_hosts -b -m kvm.passthrough.iommu_info" in texts
     assert any(text.startswith("ansible-playbook") and "-e vfio_host_reboot=true" in text for text in texts)
     assert any("vfio_guest_domains" in text for text in texts)
@@ -104,7 +103,7 @@ def test_examples_are_found_in_markdown() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", query.MODULES)
 def test_what_a_module_takes_is_what_it_documents(name: str) -> None:
     assert set(module_spec(name)["argument_spec"]) == set(query.documented_options(name))
 
@@ -122,7 +121,7 @@ def test_plays_and_tasks_pass_the_syntax_check_of_ansible(tmp_path: Path) -> Non
         play = data if is_play else [{"hosts": "all", "gather_facts": False, "tasks": data}]
         path.write_text(yaml.safe_dump(play, sort_keys=False), encoding="utf-8")
         playbooks.append(str(path))
-    assert len(playbooks) > len(MODULES)
+    assert len(playbooks) > len(query.MODULES)
     done = subprocess.run(
         [PROGRAMS / "ansible-playbook", "--syntax-check", "-i", "host,", *playbooks],
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS, "ANSIBLE_HOME": str(tmp_path / "home")},

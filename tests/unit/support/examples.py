@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import pkgutil
 import re
 import shlex
 import subprocess
@@ -23,13 +22,13 @@ from ansible.parsing.splitter import parse_kv
 from ansible_collections.kvm.passthrough.plugins import modules
 
 from .places import ROOT
+from .query import MODULES
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
 
 PREFIX = "kvm.passthrough."
 ROLES = tuple(sorted(path.name for path in (ROOT / "roles").iterdir()))
-MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(modules.__path__)))
 PLAYBOOKS = frozenset(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,13 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.kvm.passthrough.plugins import modules
+
 from .places import COLLECTIONS
 from .sysfs import SysfsTree
 
 COLLECTION = "kvm.passthrough"
+MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(modules.__path__)))
 
 SCRIPT = """
 import importlib, sys

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvm.passthrough.tests.unit.support.examples import MODULES
-from ansible_collections.kvm.passthrough.tests.unit.support.query import documented
+from ansible_collections.kvm.passthrough.tests.unit.support.query import MODULES, documented
 
 CHANGING = [name for name in MODULES if not name.endswith("_info")]
 # What every module that changes something returns, from one place (_core/runner.py).

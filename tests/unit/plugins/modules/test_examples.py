@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kvm.passthrough.tests.unit.support.examples import MODULES
-from ansible_collections.kvm.passthrough.tests.unit.support.query import documented
+from ansible_collections.kvm.passthrough.tests.unit.support.query import MODULES, documented
 
 
 def keys_of(documentation: dict[str, Any]) -> set[str]:
