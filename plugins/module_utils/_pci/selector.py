@@ -286,7 +286,7 @@ class Selector:
                         self.problem(
                             "vf_not_found",
                             f"the PF {pf.address} has no VF {', '.join(map(str, missing))}: it has {have}.",
-                            f"Enable more VFs (/sys/bus/pci/devices/{pf.address}/sriov_numvfs).",
+                            "Make more VFs, with kvm.passthrough.sriov_vfs.",
                             device=str(pf.address),
                         )
                     ]
@@ -312,7 +312,7 @@ class Selector:
         elif self.address is not None and not pool:
             remedy = "Addresses move when hardware is added or removed."
         elif self.pf is not None and not pool:
-            remedy = "The PF has no VFs enabled."
+            remedy = "The PF has no VFs enabled: make them, with kvm.passthrough.sriov_vfs."
         message = f"no PCI device matches {self.describe()}{read_as}."
         return self._listing("no_match", message, remedy, "What comes nearest", near)
 

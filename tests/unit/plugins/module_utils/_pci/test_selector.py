@@ -164,7 +164,7 @@ def test_what_is_selected(tree: SysfsTree, value: Any, addresses: list[str]) -> 
         (
             {"pf": "01:00.0", "vf": 4},
             "vf_not_found",
-            ["no VF 4", "4 of 7 possible VFs", "index 0 to 3", "sriov_numvfs"],
+            ["no VF 4", "4 of 7 possible VFs", "index 0 to 3", "kvm.passthrough.sriov_vfs"],
         ),
         ({"pf": "01:00.1", "vf": [0, 1]}, "vf_not_found", ["no VF 0, 1", "none of its 7 possible VFs"]),
         ({"pf": "01:00.1", "vf": "all"}, "no_match", ["The PF has no VFs enabled"]),
