@@ -67,7 +67,7 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
         Refused("vfio_devices", {"devices": ["01:1f.7"]}, "no_match", ("0000:01:1f.7",)),
         # Parameters that are more than a parameter.
         *(
-            Refused("kernel_parameters", {"present": [parameter]}, "invalid_parameter", (parameter.split("\n")[0],))
+            Refused("kernel_parameters", {"present": [parameter]}, "invalid_parameter", (parameter.partition("\n")[0],))
             for parameter in ("intel_iommu=on; reboot", "intel_iommu=on\nquiet", "x=$(reboot)")
         ),
         # Domains and definitions.
