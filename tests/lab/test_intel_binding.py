@@ -109,6 +109,7 @@ def test_a_device_that_the_kernel_does_not_let_go(iommu_host: lab.Machine) -> No
     iommu_host.ssh("sudo test ! -e /var/lib/kvm-passthrough")
 
 
+@pytest.mark.full
 def test_another_device_in_the_place_of_one_that_is_bound_at_every_boot(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     request = {"devices": [VF1, {"address": SLOT[0], "expect": {"vendor_id": "1234"}}], "group": "include"}

@@ -94,6 +94,7 @@ def test_machine_reaches_nothing_outside(fresh_host: lab.Machine) -> None:
         assert fresh_host.ssh(f'python3 -c "{probe}"', check=False).returncode == 1
 
 
+@pytest.mark.full
 def test_restored_machine_reboots_through_its_own_grub(fresh_host: lab.Machine) -> None:
     fresh_host.ssh("sudo sed -i 's/intel_iommu=off/& lab.proof=1/' /etc/default/grub && sudo update-grub")
     fresh_host.reboot()

@@ -17,6 +17,7 @@ LABEL = "sudo setfiles -F -e /boot/extlinux /etc/selinux/default/contexts/files/
 SETTINGS = "sudo find /etc/selinux -type f ! -name 'policy.*' -exec sha256sum {} + | sort -k2; sudo ls -Z /etc/selinux"
 
 
+@pytest.mark.full
 @pytest.mark.lab("extlinux")
 def test_booleans_now_and_at_every_boot(large_machine: lab.Machine) -> None:
     machine, ansible = large_machine, Controller(large_machine)
