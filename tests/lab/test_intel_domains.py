@@ -13,6 +13,7 @@ from .controller import Controller, quadruple
 pytestmark = pytest.mark.lab("intel")
 
 
+@pytest.mark.full  # seeds/test_002_partial_assignment.py gives the same devices to a guest that runs
 def test_domain_hostdevs(iommu_host: lab.Machine) -> None:
     ansible = Controller(iommu_host)
     definition = iommu_host.ssh("sudo virsh dumpxml --inactive --security-info guest1").stdout
