@@ -18,6 +18,7 @@ PF = "0000:01:00.0"
 VFS = ["0000:01:10.0", "0000:01:10.2"]
 
 
+@pytest.mark.full
 def test_virtual_functions_are_made_set_bound_and_removed(small_machine: lab.Machine) -> None:
     ansible = Controller(small_machine)
     before = small_machine.drivers()

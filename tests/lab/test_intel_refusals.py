@@ -42,6 +42,7 @@ class Refused:
     words: tuple[str, ...] = ()
 
 
+@pytest.mark.full
 def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.Machine) -> None:
     """One machine for all of them: what was not touched needs no reset, and that it was not is what is tested.
 
