@@ -83,11 +83,7 @@ def fleet_of(folder: Path, pythons: dict[str, tuple[str, str]]) -> Fleet:
 
 def call_all(fleet: Fleet, *words: str) -> Run:
     """Call every module on every host, whatever the one before it said."""
-    tasks = [{f"kvm.passthrough.{name}": arguments, "ignore_errors": True} for name, arguments in CALLS.items()]
-    play = {"hosts": hosts.GROUP, "gather_facts": False, "tasks": tasks}
-    playbook = fleet.folder / "all.yml"
-    playbook.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
-    return controller(fleet).run("ansible-playbook", str(playbook), *words)
+    return controller(fleet).play([{f"kvm.passthrough.{name}": arguments} for name, arguments in CALLS.items()], *words)
 
 
 def test_every_module_is_called() -> None:

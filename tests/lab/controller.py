@@ -152,17 +152,20 @@ class Controller:
 
     def modules(self, calls: Sequence[Call]) -> list[TaskResult]:
         """Run modules in turn on the one host, each whatever the one before said; one play costs less than many."""
-        tasks = [
-            {f"kvm.passthrough.{call.module}": dict(call.arguments), "check_mode": call.check, "ignore_errors": True}
-            for call in calls
-        ]
-        play = {"hosts": "kvm_hosts", "gather_facts": False, "become": True, "tasks": tasks}
+        tasks = [{f"kvm.passthrough.{call.module}": dict(call.arguments), "check_mode": call.check} for call in calls]
+        run = self.play(tasks, "--become")
+        assert len(run.tasks) == len(calls), run.output
+        return run.tasks
+
+    def play(self, tasks: Sequence[Mapping[str, Any]], *words: str) -> Run:
+        """Run tasks on all hosts, without facts, each whatever became of the one before."""
+        play = {"hosts": "kvm_hosts", "gather_facts": False, "ignore_errors": True, "tasks": list(tasks)}
         with tempfile.TemporaryDirectory(prefix="kvm-passthrough-play-") as directory:
             playbook = Path(directory) / "play.yml"
             playbook.write_text(json.dumps([play]), encoding="utf-8")
-            run = self.run("ansible-playbook", str(playbook), limit=RUN_LIMIT * len(calls))
-        assert len(run.tasks) == len(calls), run.output
-        return [replace(task, status="failed") if task.status == "ignored" else task for task in run.tasks]
+            run = self.run("ansible-playbook", str(playbook), *words, limit=RUN_LIMIT * len(tasks))
+        ended = [replace(task, status="failed") if task.status == "ignored" else task for task in run.tasks]
+        return replace(run, tasks=ended)
 
     def playbook(self, name: str, *words: str, check: bool = False) -> Run:
         """Run a playbook of this collection (``site``)."""

@@ -86,20 +86,21 @@ def test_dangerous_and_senseless_requests_are_refused_untouched(iommu_host: lab.
         ),
     ]
     # Ansible itself refuses what is no option; it has no codes.
-    no_options = [
+    unknown = [
         Call("vfio_devices", {"devices": ["01:10.0"], "state": "attached"}),
         Call("vfio_devices", {"devices": ["01:10.0"], "force": ["yes"]}),
         Call("kernel_parameters", {"present": ["a"], "bootloader": "lilo"}),
         Call("domain_hostdevs", {"domain": "guest1", "hostdevs": [vf], "state": "gone"}),
     ]
     calls = [Call(request.module, request.arguments, check) for request in requests for check in (True, False)]
-    tasks = Controller(iommu_host).modules([*calls, *no_options])
+    tasks = Controller(iommu_host).modules([*calls, *unknown])
+    by_modules, by_ansible = tasks[: len(calls)], tasks[len(calls) :]
 
-    for request, checked, ran in zip(requests, tasks[0::2], tasks[1::2], strict=False):
+    for request, checked, ran in zip(requests, by_modules[0::2], by_modules[1::2], strict=True):
         for task in (checked, ran):
             _assert_refusal(task, request)
         assert checked.result["msg"] == ran.result["msg"]
-    for task in tasks[len(calls) :]:
+    for task in by_ansible:
         assert task.status == "failed"
         assert "value of" in task.result["msg"], task.result["msg"]
     assert iommu_host.ssh(FINGERPRINT).stdout == before

@@ -167,7 +167,7 @@ def test_what_is_selected(tree: SysfsTree, value: Any, addresses: list[str]) -> 
             ["no VF 4", "4 of 7 possible VFs", "index 0 to 3", "kvm.passthrough.sriov_vfs"],
         ),
         ({"pf": "01:00.1", "vf": [0, 1]}, "vf_not_found", ["no VF 0, 1", "none of its 7 possible VFs"]),
-        ({"pf": "01:00.1", "vf": "all"}, "no_match", ["The PF has no VFs enabled"]),
+        ({"pf": "01:00.1", "vf": "all"}, "no_match", ["The PF has no VFs enabled", "kvm.passthrough.sriov_vfs"]),
         ({"pf": "00:07.0", "vf": 0}, "not_a_pf", ["0000:00:07.0 [1b36:0010]", "SR-IOV"]),
         ({"pf": "8086:10c9", "vf": 0}, "too_many_matches", ["devices[0].pf"]),
         ({"slot": "8"}, "no_match", ["no PCI device matches slot 8"]),
